@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A denoiser answers one question: given x_t and its level, what is the clean data?
+
+`Denoiser` is the contract that solvers, guidance and exact worlds share; `Model` is the one made of a network. Guidance
+is a denoiser around a denoiser, so every solver gets every guidance.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.model.condition import Cond
+from ornstein.model.prediction import Prediction
+from ornstein.network.precision import autocast_for
+from ornstein.process.estimate import Estimate, Gaussian
+from ornstein.process.gaussian import GaussianProcess
+from ornstein.process.level import Level, over
+
+
+class Denoiser(ABC):
+    """x_t and a level in, an estimate of x_0 out."""
+
+    process: GaussianProcess
+
+    @abstractmethod
+    def __call__(self, x: Tensor, level: Level, cond: Cond | None = None, towards: Level | None = None) -> Estimate:
+        """Estimate of the clean data.
+
+        Args:
+            x: x_t, `(batch, ...)`.
+            level: its noise level, floats or tensors `(batch,)`.
+            cond: what is known of the samples; None for nothing.
+            towards: the level the caller will move to; only models of flow maps use it.
+        """
+
+
+class Model(Denoiser):
+    """Network + process + prediction.
+
+    Args:
+        network: called as `network(x, features, cond)` with features `(batch, 1)`.
+        process: the corruption the network was trained to undo.
+        prediction: the row of the prediction table that the network's output means.
+        precision: "fp32" or "bf16": the precision inside the network; input, output and all coefficients keep x's.
+    """
+
+    def __init__(self, network: nn.Module, process: GaussianProcess, prediction: Prediction, precision: str = "fp32") -> None:
+        self.network, self.process, self.prediction, self.precision = network, process, prediction, precision
+
+    def raw(self, x: Tensor, level: Level, cond: Cond | None = None) -> Tensor:
+        """The network's output in target space, in x's dtype; losses are computed from it (through x_0 they lose digits)."""
+        feature = self.prediction.feature(level)
+        features = torch.as_tensor(feature, dtype=x.dtype, device=x.device)
+        features = features.expand(len(x)) if features.ndim == 0 else features
+        with autocast_for(self.precision, x.device):
+            y: Tensor = self.network(over(self.prediction.input_scale(level), x) * x, features[:, None], cond if cond is not None else Cond())
+        return y.to(x.dtype)
+
+    def __call__(self, x: Tensor, level: Level, cond: Cond | None = None, towards: Level | None = None) -> Gaussian:
+        """Estimate of x_0 from one pass of the network; see `Denoiser`. Raises SingularPrediction where d = 0."""
+        return Gaussian(self.prediction.to_x0(self.raw(x, level, cond), x, level))

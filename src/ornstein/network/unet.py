@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The U-Net of Ho et al. 2020 (arXiv 2006.11239, appendix B), with self-attention at chosen levels.
+
+Level 0 works at the size of the image and each further level at half the size of the one before. Down: `blocks` residual
+blocks per level; the input convolution, every block and every downsampling leave their result for the way up. Middle:
+block, attention, block. Up: `blocks + 1` blocks per level, each reading one of those results, last left first read. With
+equal weights this is the function of diffusers' `UNet2DModel` (its (Attn)DownBlock2D and (Attn)UpBlock2D at
+`norm_eps=1e-5`), which the tests and the benchmark check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch.nn import functional
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ornstein.base.errors import UsageError
+from ornstein.network.blocks import Downsample, NormSiLU, ResidualBlock, SelfAttention, Upsample, zeroed
+from ornstein.network.condition import Condition
+from ornstein.network.embedding import ConditionEmbedding
+
+
+class Layer(nn.Module):
+    """A residual block, followed by attention where asked."""
+
+    def __init__(self, block: ResidualBlock, attention: SelfAttention | None) -> None:
+        super().__init__()
+        self.block, self.attention = block, attention
+
+    def forward(self, x: Float[Tensor, "batch before h w"], embedding: Float[Tensor, "batch width"]) -> Float[Tensor, "batch after h w"]:
+        """`embedding` comes activated."""
+        h: Tensor = self.block(x, embedding)
+        return h if self.attention is None else self.attention(h)
+
+
+class Level(nn.Module):
+    """The layers that work at one size, and the change of size after them (None at the end of a way)."""
+
+    def __init__(self, layers: list[Layer], resize: nn.Module | None) -> None:
+        super().__init__()
+        self.layers, self.resize = nn.ModuleList(layers), resize
+
+
+class UNet(nn.Module):
+    """Images `(batch, in_channels, h, w)` to `(batch, out_channels, h, w)`; h and w multiples of 2^(levels - 1).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        channels: channels per level, from the image's size downwards; each a multiple of `head_width`.
+        blocks: residual blocks per level on the way down.
+        attention: the levels with self-attention (0 is the image's size); the middle always has it.
+        head_width: channels per attention head.
+        classes: number of classes; 0 for no label.
+        vector: width of the condition's vector; 0 for none.
+        features: numbers per sample that tell the noise level.
+        dropout: probability in training, in [0, 1).
+        groups: of the normalisations, at most.
+        checkpointing: recompute each layer in the backward pass instead of storing it: less memory, a third more time.
+
+    Raises UsageError where a width does not divide into heads, or an attention level does not exist.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        channels: Sequence[int] = (64, 128, 128),
+        blocks: int = 2,
+        attention: Collection[int] = (1,),
+        head_width: int = 32,
+        classes: int = 0,
+        vector: int = 0,
+        features: int = 1,
+        dropout: float = 0.0,
+        groups: int = 32,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        last = len(channels) - 1
+        if not set(attention) <= set(range(len(channels))):
+            raise UsageError(f"Attention is asked at levels {sorted(attention)} of a U-Net with levels 0 to {last}.", "Name levels that exist.")
+        for count in {channels[level] for level in {*attention, last}}:
+            if count % head_width:
+                raise UsageError(f"{count} channels do not divide into heads of {head_width}.", "Choose channels that are multiples of head_width.")
+        self.checkpointing = checkpointing
+        width = 4 * channels[0]
+
+        def layer(before: int, after: int, attends: bool) -> Layer:
+            block = ResidualBlock(before, after, width, groups, dropout)
+            return Layer(block, SelfAttention(after, head_width, groups) if attends else None)
+
+        self.embedding = ConditionEmbedding(width, waves=channels[0], features=features, classes=classes, vector=vector)
+        self.input = nn.Conv2d(in_channels, channels[0], 3, padding=1)
+        current = channels[0]
+        left = [current]
+        self.down = nn.ModuleList()
+        for level, after in enumerate(channels):
+            layers = [layer(current if i == 0 else after, after, level in attention) for i in range(blocks)]
+            self.down.append(Level(layers, Downsample(after) if level < last else None))
+            left += [after] * (blocks + (level < last))
+            current = after
+        self.middle = nn.ModuleList([layer(current, current, True), layer(current, current, False)])
+        self.up = nn.ModuleList()
+        for level, after in reversed(list(enumerate(channels))):
+            layers = [layer((current if i == 0 else after) + left.pop(), after, level in attention) for i in range(blocks + 1)]
+            self.up.append(Level(layers, Upsample(after) if level > 0 else None))
+            current = after
+        self.norm = NormSiLU(current, groups)
+        self.output = zeroed(nn.Conv2d(current, out_channels, 3, padding=1))
+
+    def forward(
+        self, x: Float[Tensor, "batch in_channels h w"], features: Float[Tensor, "batch k"], cond: Condition | None = None
+    ) -> Float[Tensor, "batch out_channels h w"]:
+        """The output in the prediction's space, in the precision of the surrounding `autocast_for`."""
+        step = 2 ** (len(self.down) - 1)
+        if x.shape[-2] % step or x.shape[-1] % step:
+            raise UsageError(f"An image of {x.shape[-2]}x{x.shape[-1]} cannot be halved {len(self.down) - 1} times.", f"Use sizes that are multiples of {step}.")
+        embedding = functional.silu(self.embedding(features, cond))
+        h = self.input(x)
+        left = [h]
+        for level in self.down:
+            for layer in level.layers:
+                h = self._run(layer, h, embedding)
+                left.append(h)
+            if level.resize is not None:
+                h = level.resize(h)
+                left.append(h)
+        for layer in self.middle:
+            h = self._run(layer, h, embedding)
+        for level in self.up:
+            for layer in level.layers:
+                h = self._run(layer, torch.cat([h, left.pop()], dim=1), embedding)
+            if level.resize is not None:
+                h = level.resize(h)
+        y: Tensor = self.output(self.norm(h))
+        return y
+
+    def _run(self, layer: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+        out: Tensor = checkpoint(layer, h, embedding, use_reentrant=False) if self.checkpointing else layer(h, embedding)
+        return out

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drawing many samples so that none depends on how many were asked for.
+
+Floating-point sums depend on the shape of a batch and on a sample's place in it. Samples are therefore always computed
+in aligned micro-batches: the sample of seed s stands in row s mod m of the micro-batch of seeds [m floor(s/m), ...),
+whatever else was asked for. One seed then gives one result, bit for bit on one machine and thread count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ornstein.model.condition import Cond
+from ornstein.model.denoiser import Denoiser
+from ornstein.sample.loop import sample
+from ornstein.sample.noise import SampleNoise
+from ornstein.sample.protocol import Plan, Solver, Step
+
+
+class Sampler(NamedTuple):
+    """Everything that decides a sample but its seed.
+
+    Args:
+        model: the denoiser, guided or not.
+        solver: the rule for a move.
+        plan: the levels to visit.
+        shape: shape of one sample.
+        condition: seeds of a batch -> its condition, or None.
+        micro_batch: rows of the fixed micro-batch.
+        device: where the network lives.
+    """
+
+    model: Denoiser
+    solver: Solver
+    plan: Plan
+    shape: tuple[int, ...]
+    condition: Callable[[Sequence[int]], Cond | None]
+    micro_batch: int = 64
+    device: torch.device | str = "cpu"
+
+    def steps(self, seeds: Sequence[int]) -> Iterator[Step]:
+        """The moves of one batch of seeds, from the prior on."""
+        noise = SampleNoise(seeds)
+        cond = self.condition(seeds)
+        x = self.model.process.prior(self.shape, noise.prior_keys()).to(self.device)
+        return sample(self.model, self.solver, self.plan, x, noise, None if cond is None else cond.to(self.device))
+
+    def draw(self, seeds: Sequence[int]) -> Iterator[Tensor]:
+        """Samples `(count, *shape)` on the CPU, in the order of `seeds`, one yield per micro-batch that holds some of them.
+
+        Seeds that follow each other belong to one micro-batch as long as they fall into the same aligned range.
+        """
+        for block, rows in _blocks(seeds, self.micro_batch):
+            final = None
+            for final in self.steps(range(block * self.micro_batch, (block + 1) * self.micro_batch)):
+                pass
+            assert final is not None  # a plan has at least one move
+            yield final.x[rows].cpu()
+
+
+def _blocks(seeds: Sequence[int], size: int) -> Iterator[tuple[int, list[int]]]:
+    """(block number, rows wanted) for each run of consecutive seeds that share an aligned block."""
+    block: int | None = None
+    rows: list[int] = []
+    for seed in seeds:
+        number, row = divmod(seed, size)
+        if number != block and rows and block is not None:
+            yield block, rows
+            rows = []
+        block = number
+        rows.append(row)
+    if rows and block is not None:
+        yield block, rows
+
+
+def moves_within(solver: Solver, evaluations: int) -> int:
+    """The most moves that cost at most `evaluations` denoiser calls, where the move into clean data costs one."""
+    return evaluations if solver.stages == 1 or "clean" in solver.ends else max(1, (evaluations - 1) // solver.stages + 1)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans: where on the schedule a sampler stops, as functions (schedule, moves) -> levels from noisiest to clean.
+
+Every plan has `moves` + 1 nodes; the first is the schedule's noisiest level, the last is clean data. Where alpha = 0 at
+the start, log-SNR is -inf there, so the log-SNR and Karras grids begin one node later at their own upper end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ornstein.base.errors import UsageError
+from ornstein.process.level import CLEAN, Level
+from ornstein.process.schedule import Schedule
+
+
+def uniform(schedule: Schedule, moves: int) -> tuple[Level, ...]:
+    """Equal steps in t from the noisiest time to 0."""
+    _check(moves)
+    return tuple(schedule.at(schedule.noisiest * (1.0 - i / moves)) for i in range(moves)) + (CLEAN,)
+
+
+def trailing(schedule: Schedule, moves: int, table: int = 1000) -> tuple[Level, ...]:
+    """Equal steps in t, rounded to the times k/table of a discrete schedule and ending at the last of them.
+
+    The spacing that Lin et al. 2023 (arXiv 2305.08891, table 2) call trailing; integer timestep k - 1 there is t = k/table.
+    """
+    _check(moves)
+    if moves > table:
+        raise UsageError(f"A trailing plan on {table} timesteps cannot have {moves} moves.", f"Ask for at most {table} steps.")
+    return tuple(schedule.at(schedule.noisiest * round(table * (1.0 - i / moves)) / table) for i in range(moves)) + (CLEAN,)
+
+
+def log_snr(schedule: Schedule, moves: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> tuple[Level, ...]:
+    """Equal steps in log-SNR down to sigma/alpha = sigma_min, then clean (Lu et al. 2022, arXiv 2206.00927)."""
+    return _graded(schedule, moves, sigma_min, sigma_max, lambda high, low, u: math.exp((1.0 - u) * math.log(high) + u * math.log(low)))
+
+
+def karras(schedule: Schedule, moves: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> tuple[Level, ...]:
+    """Equal steps in (sigma/alpha)^(1/rho) down to sigma_min, then clean (Karras et al. 2022, arXiv 2206.00364, eq. 5)."""
+    return _graded(schedule, moves, sigma_min, sigma_max, lambda high, low, u: ((1.0 - u) * high ** (1.0 / rho) + u * low ** (1.0 / rho)) ** rho)
+
+
+def _graded(schedule: Schedule, moves: int, sigma_min: float, sigma_max: float, grade: Callable[[float, float, float], float]) -> tuple[Level, ...]:
+    """Nodes by sigma/alpha: `grade(high, low, fraction)` places them between the start and sigma_min."""
+    _check(moves)
+    first = schedule.at(schedule.noisiest)
+    finite = not first.is_noise
+    high = float(first.noise_to_signal) if finite else sigma_max
+    if not 0.0 < sigma_min < high:
+        raise UsageError(f"The plan's sigma_min {sigma_min} does not lie between 0 and its start {high}.", "Choose a smaller sigma_min.")
+    count = moves if finite else moves - 1
+    ratios = [grade(high, sigma_min, i / max(count - 1, 1)) for i in range(count)]
+    inner = [schedule.at_log_snr(-2.0 * math.log(ratio)) for ratio in (ratios[1:] if finite else ratios)]
+    return (first, *inner, CLEAN)
+
+
+def _check(moves: int) -> None:
+    if moves < 1:
+        raise UsageError(f"A sampling plan cannot have {moves} moves.", "Ask for at least one step.")
