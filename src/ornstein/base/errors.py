@@ -33,7 +33,7 @@ class UsageError(OrnsteinError):
     exit_code = 2
 
 
-class MissingExtra(UsageError):
+class MissingExtra(UsageError):  # noqa: N818 - every error here is one; the names say which
     """An optional dependency is not installed.
 
     Args:
@@ -69,7 +69,7 @@ class RecipeError(UsageError):
         super().__init__(f"{source} has {count}:{lines}\n", "Correct the keys named above and run the command again.")
 
 
-class SingularPrediction(UsageError):
+class SingularPrediction(UsageError):  # noqa: N818
     """A prediction that does not determine x_0 at the asked level (d = alpha b - sigma a = 0)."""
 
 
@@ -99,7 +99,7 @@ class NonFiniteError(OrnsteinError):
     exit_code = 5
 
 
-class Interrupted(OrnsteinError):
+class Interrupted(OrnsteinError):  # noqa: N818
     """A signal ended the command after it had saved its state.
 
     Args:

@@ -8,6 +8,7 @@ contains `.tmp-`, which `remove_leftovers` clears. The exception is a log that g
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,19 +23,12 @@ _MARK = ".tmp-"
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"Could not write {path}: {error.strerror or error}.", "Free space or choose a writable folder; what was there before is unchanged.")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    what = f"Could not write {path}: {error.strerror or error}."
+    return StorageError(what, "Free space or choose a writable folder; what was there before is unchanged.")
 
 
 def sync_file(path: Path) -> None:
-    """Force the contents of `path` to the disk."""
+    """Force a file's contents, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -52,11 +46,11 @@ def write_bytes(path: Path, data: bytes) -> None:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_file(path.parent)
     except OSError as error:
         raise _storage_error(path, error) from error
 
@@ -80,7 +74,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON ({error}).", "Restore the file from a copy, or start the run again.") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__} where an object is expected.", "Restore the file from a copy, or start the run again.")
+        what = f"{path} holds {type(value).__name__} where an object is expected."
+        raise CheckpointError(what, "Restore the file from a copy, or start the run again.")
     return value
 
 
@@ -93,20 +88,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.name}{_MARK}{os.getpid()}")
     try:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
             yield temporary
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    sync_file(file)
-            _sync_folder(temporary)
-            os.rename(temporary, path)
+            for entry in (*sorted(temporary.rglob("*")), temporary):
+                sync_file(entry)
+            temporary.rename(path)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync_folder(path.parent)
+        sync_file(path.parent)
     except OSError as error:
         raise _storage_error(path, error) from error
 
@@ -149,7 +144,7 @@ class LineLog:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = open(path, "ab")  # noqa: SIM115 - closed by close()
+            self._handle = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close(); a buffer would keep what the disk refused
             size = self._handle.tell()
             if size:
                 text = path.read_bytes()
@@ -161,9 +156,10 @@ class LineLog:
     def write(self, record: dict[str, Any]) -> None:
         """Append one record as a line and hand it to the system. Raises StorageError; a cut line is removed again."""
         before = self.position
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
         try:
-            self._handle.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-            self._handle.flush()
+            while line:
+                line = line[self._handle.write(line) :]
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._handle.truncate(before)
@@ -177,7 +173,6 @@ class LineLog:
     def sync(self) -> None:
         """Force every line so far to the disk."""
         try:
-            self._handle.flush()
             os.fsync(self._handle.fileno())
         except OSError as error:
             raise _storage_error(self.path, error) from error
@@ -198,5 +193,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             records.append(json.loads(line))
         except ValueError as error:
-            raise CheckpointError(f"{path} has a line that is not JSON.", "Remove that line, or delete the file: it holds only the log.") from error
+            fix = "Remove that line, or delete the file: it holds only the log."
+            raise CheckpointError(f"{path} has a line that is not JSON.", fix) from error
     return records

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.evaluate.distances import ROWS, euclidean
+from ornstein.evaluate.distances import euclidean, pieces
 
 
 class Coverage(NamedTuple):
@@ -39,9 +39,9 @@ def radii(points: Float[Tensor, "n d"], k: int = 5) -> Float[Tensor, " n"]:
         raise ValueError(f"{len(points)} points have no {k}-th nearest other point.")
     points = points.double()
     found = []
-    for start in range(0, len(points), ROWS):
-        table = euclidean(points[start : start + ROWS], points)
-        table.diagonal(start).fill_(torch.inf)
+    for piece in pieces(len(points), len(points)):
+        table = euclidean(points[piece], points)
+        table.diagonal(piece.start).fill_(torch.inf)
         found.append(table.kthvalue(k, dim=1).values)
     return torch.cat(found)
 
@@ -52,10 +52,9 @@ def coverage(generated: Float[Tensor, "m d"], real: Float[Tensor, "n d"], k: int
     real_radii, generated_radii = radii(real, k), radii(generated, k)
     around = torch.zeros(len(generated), dtype=torch.int64)  # balls of real points around each generated one
     recalled, covered = [], []
-    for start in range(0, len(real), ROWS):
-        part = slice(start, start + ROWS)
-        table = euclidean(real[part], generated)
-        inside = table <= real_radii[part, None]
+    for piece in pieces(len(real), len(generated)):
+        table = euclidean(real[piece], generated)
+        inside = table <= real_radii[piece, None]
         around += inside.sum(0)
         covered.append(inside.any(1))
         recalled.append((table <= generated_radii).any(1))

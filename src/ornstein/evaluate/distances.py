@@ -25,7 +25,7 @@ orthonormal bases (Rowland et al. 2019, arXiv 1903.03784), so a shift by s has d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ from torch import Tensor
 
 from ornstein.base.keys import generator_of
 
-ROWS = 1024  # rows of an n x m table held at once
+ENTRIES = 1 << 22  # numbers of an n x m table held at once
 
 Kernel = Callable[[Float[Tensor, "n d"], Float[Tensor, "m d"]], Float[Tensor, "n m"]]
 
@@ -69,7 +69,8 @@ def _root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     """Symmetric square root; eigenvalues below rounding error of the largest count as 0, so a null space stays null."""
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     threshold = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
-    return (vectors * torch.where(values > threshold, values, 0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * torch.where(values > threshold, values, 0).sqrt()) @ vectors.T
+    return root
 
 
 def frechet_of(a: Moments, b: Moments) -> float:
@@ -98,6 +99,12 @@ def euclidean(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor,
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def pieces(n: int, m: int) -> Iterator[slice]:
+    """Slices of 0..n-1 so short that a table of their rows by m columns stays small."""
+    rows = max(1, ENTRIES // m)
+    return (slice(start, min(start + rows, n)) for start in range(0, n, rows))
+
+
 class KernelDistance(NamedTuple):
     """An estimate of a squared maximum mean discrepancy and its standard error."""
 
@@ -108,10 +115,10 @@ class KernelDistance(NamedTuple):
 def _means(x: Tensor, y: Tensor, kernel: Kernel, same: bool) -> Tensor:
     """For every x the mean of k(x, y) over y, without the pair of a point with itself where x and y are the same set."""
     rows = []
-    for start in range(0, len(x), ROWS):
-        table = kernel(x[start : start + ROWS], y)
+    for piece in pieces(len(x), len(y)):
+        table = kernel(x[piece], y)
         if same:
-            table.diagonal(start).zero_()
+            table.diagonal(piece.start).zero_()
         rows.append(table.sum(1))
     return torch.cat(rows) / (len(y) - same)
 
@@ -142,7 +149,7 @@ def wasserstein_1d(x: Float[Tensor, "n k"], y: Float[Tensor, "m k"]) -> Float[Te
     cuts = torch.unique(torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n]))
     widths, left = cuts.diff().double() / (n * m), cuts[:-1]
     gaps = x.double().sort(0).values[left // m] - y.double().sort(0).values[left // n]
-    return widths @ gaps.square()
+    return torch.mv(gaps.square().T, widths)
 
 
 def directions(dim: int, count: int, seed: int = 0) -> Float[Tensor, "dim k"]:

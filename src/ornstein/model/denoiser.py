@@ -52,11 +52,11 @@ class Model(Denoiser):
 
     def raw(self, x: Tensor, level: Level, cond: Cond | None = None) -> Tensor:
         """The network's output in target space, in x's dtype; losses are computed from it (through x_0 they lose digits)."""
-        feature = self.prediction.feature(level)
-        features = torch.as_tensor(feature, dtype=x.dtype, device=x.device)
+        features = torch.as_tensor(self.prediction.feature(level), dtype=x.dtype, device=x.device)
         features = features.expand(len(x)) if features.ndim == 0 else features
+        scaled = over(self.prediction.input_scale(level), x) * x
         with autocast_for(self.precision, x.device):
-            y: Tensor = self.network(over(self.prediction.input_scale(level), x) * x, features[:, None], cond if cond is not None else Cond())
+            y: Tensor = self.network(scaled, features[:, None], Cond() if cond is None else cond)
         return y.to(x.dtype)
 
     def __call__(self, x: Tensor, level: Level, cond: Cond | None = None, towards: Level | None = None) -> Gaussian:

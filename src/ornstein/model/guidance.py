@@ -10,6 +10,7 @@ Guiding only between two noise levels costs less and keeps diversity (Kynkaannie
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ornstein.model.condition import Cond
@@ -38,13 +39,14 @@ class ClassifierFree(Denoiser):
         acts = (level.t >= low) & (level.t <= high) if isinstance(level.t, Tensor) else low <= level.t <= high
         anywhere = bool(acts.any()) if isinstance(acts, Tensor) else acts
         if cond is None or self.scale == 1.0 or not anywhere:
-            return self.denoiser(x, level, cond, towards)
-        both = self.denoiser(x.repeat(2, *(1,) * (x.ndim - 1)), _twice(level), cond.concat(cond.null()), None if towards is None else _twice(towards))
-        told, untold = both.x0.chunk(2)
+            alone: Gaussian = self.denoiser(x, level, cond, towards)
+            return alone
+        goal = None if towards is None else _twice(towards)
+        told, untold = self.denoiser(torch.cat([x, x]), _twice(level), cond.concat(cond.null()), goal).x0.chunk(2)
         scale = over(acts.to(x.dtype) * (self.scale - 1.0) + 1.0, x) if isinstance(acts, Tensor) else self.scale
         return Gaussian(untold + scale * (told - untold))
 
 
 def _twice(level: Level) -> Level:
     """A level for a batch that holds its samples twice; floats serve any batch."""
-    return Level(*(value.repeat(2, *(1,) * (value.ndim - 1)) if isinstance(value, Tensor) and value.ndim else value for value in level))
+    return Level(*(torch.cat([value, value]) if isinstance(value, Tensor) and value.ndim else value for value in level))

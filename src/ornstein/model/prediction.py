@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from ornstein.base.errors import SingularPrediction
-from ornstein.process.level import Level, Scalar, over
+from ornstein.process.level import Level, Scalar, over, root
+
+_PURE_NOISE = 0.25 * math.log(1e4)  # from sigma/alpha = 1e4 on, x_t tells as much as noise does
 
 
 class Prediction(ABC):
@@ -132,7 +132,7 @@ class Edm(Prediction):
 
     def _total(self, level: Level) -> Scalar:
         """Standard deviation of x_t."""
-        return _sqrt((level.alpha * self.sigma_data) ** 2 + level.sigma**2)
+        return root((level.alpha * self.sigma_data) ** 2 + level.sigma**2)
 
     def coefficients(self, level: Level) -> tuple[Scalar, Scalar]:
         """Target (x_0 - c_skip x_t) / c_out with c_skip = alpha sd^2/total^2 and c_out = sigma sd/total, cancelled."""
@@ -144,9 +144,6 @@ class Edm(Prediction):
         return 1.0 / self._total(level)
 
     def feature(self, level: Level) -> Scalar:
-        """log(sigma / alpha) / 4, table 1 of the paper."""
-        return -0.25 * level.half_log_snr
-
-
-def _sqrt(value: Any) -> Any:
-    return torch.sqrt(value) if isinstance(value, Tensor) else math.sqrt(value)
+        """log(sigma / alpha) / 4, table 1 of the paper; `_PURE_NOISE` at most, so that alpha = 0 has a feature too."""
+        feature = -0.25 * level.half_log_snr
+        return feature.clamp_max(_PURE_NOISE) if isinstance(feature, Tensor) else min(feature, _PURE_NOISE)

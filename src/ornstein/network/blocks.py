@@ -10,16 +10,18 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.nn import functional
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
+
+from ornstein.network.attention import attend
 
 EPS = 1e-5
 """Added to the variance in every normalisation."""
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He 2018, arXiv 1803.08494) over at most `groups` groups, in float32 at least.
+    """Group normalisation (Wu & He 2018, arXiv 1803.08494); its statistics are float32 at least.
 
     The number of groups is the greatest common divisor of `groups` and `channels`.
     """
@@ -31,21 +33,22 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
-        return functional.group_norm(x.to(self.weight.dtype), self.groups, self.weight, self.bias, EPS)
+        """(x - mean) / sqrt(variance + EPS) of each sample's group, scaled and shifted per channel."""
+        return functional.group_norm(x, self.groups, self.weight, self.bias, EPS)
 
 
 class NormSiLU(GroupNorm):
     """Group normalisation followed by x sigmoid(x)."""
 
     def forward(self, x: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch channels *space"]:
+        """silu of the normalised input."""
         return functional.silu(super().forward(x))
 
 
-def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
-    """The layer with weight and bias 0, so that its branch starts as nothing."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer with every parameter 0, so that its branch starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
@@ -94,10 +97,9 @@ class SelfAttention(nn.Module):
         self.output = zeroed(nn.Linear(channels, channels))
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
-        batch, channels, height, width = x.shape
+        """The input plus the projected mixture of all pixels' values."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)
-        query, key, value = self.qkv(pixels).reshape(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(batch, height * width, channels)
+        mixed = attend(self.qkv(pixels).view(len(x), -1, 3, self.heads, x.shape[1] // self.heads))
         out: Tensor = x + self.output(mixed).transpose(1, 2).reshape(x.shape)
         return out
 
@@ -110,10 +112,20 @@ class Downsample(nn.Conv2d):
 
 
 class Upsample(nn.Conv2d):
-    """Doubles height and width: each pixel repeated 2x2, then a 3x3 convolution."""
+    """Doubles height and width: each pixel repeated 2x2, then a 3x3 convolution.
+
+    Both at once are a transposed 4x4 convolution of stride 2 whose kernel sums the 3x3 weights that meet the same pixel
+    (per axis w3, w2 + w3, w1 + w2, w1): the same function with 16 products per input pixel and channel pair instead of 36.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, padding=1)
+        meets = torch.tensor([[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+        self.meets: Tensor
+        self.register_buffer("meets", torch.kron(meets, meets).T.contiguous(), persistent=False)
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h2 w2"]:
-        return super().forward(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        """`(batch, channels, 2 h, 2 w)`."""
+        with torch.autocast(x.device.type, enabled=False):
+            kernel = (self.weight.transpose(0, 1).flatten(2) @ self.meets).view(*self.weight.shape[:2], 4, 4)
+        return functional.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)

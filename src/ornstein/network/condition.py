@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ NULL_LABEL = -1
 """The label of a sample whose class is unknown or dropped."""
 
 
+@runtime_checkable
 class Condition(Protocol):
     """The fields a network may read; None where the batch carries no such condition."""
 

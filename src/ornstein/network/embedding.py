@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.nn import functional
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ornstein.base.errors import UsageError
 from ornstein.network.condition import NULL_LABEL, Condition
@@ -87,11 +87,12 @@ class ConditionEmbedding(nn.Module):
         label, vector = (cond.label, cond.vector) if cond is not None else (None, None)
         embedding: Tensor = self.second(functional.silu(self.first(self.sinusoids(features))))
         if self.classes is not None:
-            embedding = embedding + self.classes(features.new_full((len(features),), NULL_LABEL, dtype=torch.int64) if label is None else label)
+            null = torch.full((len(features),), NULL_LABEL, device=features.device)
+            embedding = embedding + self.classes(null if label is None else label)
         elif label is not None:
-            raise UsageError("A label was given to a network without classes.", "Build the network with classes=K, or give no label.")
+            raise UsageError("A label was given to a network without classes.", "Build it with classes=K, or give no label.")
         if vector is not None:
             if self.vector is None:
-                raise UsageError("A vector was given to a network that takes none.", "Build the network with vector=D, or give no vector.")
+                raise UsageError("A vector was given to a network that takes none.", "Build it with vector=D, or give no vector.")
             embedding = embedding + self.vector(vector)
         return embedding

@@ -9,10 +9,11 @@ starts as the identity. Only smooth operations with forward derivatives are used
 
 from __future__ import annotations
 
-from torch.nn import functional
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
+from ornstein.network.blocks import zeroed
 from ornstein.network.condition import Condition
 from ornstein.network.embedding import ConditionEmbedding
 
@@ -25,9 +26,7 @@ class ResidualLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.first = nn.Linear(width, width)
         self.embedding = nn.Linear(width, width, bias=False)
-        self.second = nn.Linear(width, width)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.second = zeroed(nn.Linear(width, width))
 
     def forward(self, h: Float[Tensor, "batch width"], embedding: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         """`embedding` comes activated."""
@@ -49,13 +48,11 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, classes: int = 0, vector: int = 0, features: int = 1) -> None:
         super().__init__()
-        self.embedding = ConditionEmbedding(width, waves=width, features=features, classes=classes, vector=vector)
+        self.embedding = ConditionEmbedding(width, width, features, classes, vector)
         self.input = nn.Linear(dim, width)
         self.layers = nn.ModuleList(ResidualLayer(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.output = nn.Linear(width, dim)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zeroed(nn.Linear(width, dim))
 
     def forward(
         self, x: Float[Tensor, "batch dim"], features: Float[Tensor, "batch k"], cond: Condition | None = None

@@ -10,12 +10,12 @@ equal weights this is the function of diffusers' `UNet2DModel` (its (Attn)DownBl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import torch
-from torch.nn import functional
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ornstein.base.errors import UsageError
@@ -37,12 +37,48 @@ class Layer(nn.Module):
         return h if self.attention is None else self.attention(h)
 
 
-class Level(nn.Module):
-    """The layers that work at one size, and the change of size after them (None at the end of a way)."""
+Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""How a layer is applied to (h, embedding): at once, or recomputed in the backward pass."""
 
-    def __init__(self, layers: list[Layer], resize: nn.Module | None) -> None:
+
+def _at_once(layer: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+    out: Tensor = layer(h, embedding)
+    return out
+
+
+def _recomputed(layer: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
+    out: Tensor = checkpoint(layer, h, embedding, use_reentrant=False)
+    return out
+
+
+class Down(nn.Module):
+    """One level of the way down: its layers, then `resize` (None at the lowest level)."""
+
+    def __init__(self, layers: Iterable[Layer], resize: Downsample | None) -> None:
         super().__init__()
         self.layers, self.resize = nn.ModuleList(layers), resize
+
+    def forward(self, h: Tensor, embedding: Tensor, run: Run) -> list[Tensor]:
+        """The result of every layer and of the change of size, in order; the last is what the next level reads."""
+        left = []
+        for layer in self.layers:
+            h = run(layer, h, embedding)
+            left.append(h)
+        return left if self.resize is None else [*left, self.resize(h)]
+
+
+class Up(nn.Module):
+    """One level of the way up: its layers, each reading one result of the way down, then `resize` (None at the image's size)."""
+
+    def __init__(self, layers: Iterable[Layer], resize: Upsample | None) -> None:
+        super().__init__()
+        self.layers, self.resize = nn.ModuleList(layers), resize
+
+    def forward(self, h: Tensor, left: list[Tensor], embedding: Tensor, run: Run) -> Tensor:
+        """Takes what it reads off the end of `left`."""
+        for layer in self.layers:
+            h = run(layer, torch.cat([h, left.pop()], dim=1), embedding)
+        return h if self.resize is None else self.resize(h)
 
 
 class UNet(nn.Module):
@@ -51,18 +87,18 @@ class UNet(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        channels: channels per level, from the image's size downwards; each a multiple of `head_width`.
+        channels: channels per level, from the image's size downwards.
         blocks: residual blocks per level on the way down.
         attention: the levels with self-attention (0 is the image's size); the middle always has it.
-        head_width: channels per attention head.
+        head_width: channels per attention head; divides the channels of these levels and of the last.
         classes: number of classes; 0 for no label.
         vector: width of the condition's vector; 0 for none.
         features: numbers per sample that tell the noise level.
-        dropout: probability in training, in [0, 1).
+        dropout: probability in training, in [0, 1), drawn from torch's default generator.
         groups: of the normalisations, at most.
         checkpointing: recompute each layer in the backward pass instead of storing it: less memory, a third more time.
 
-    Raises UsageError where a width does not divide into heads, or an attention level does not exist.
+    Raises UsageError where channels do not divide into heads, or an attention level does not exist.
     """
 
     def __init__(
@@ -82,11 +118,11 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         last = len(channels) - 1
-        if not set(attention) <= set(range(len(channels))):
-            raise UsageError(f"Attention is asked at levels {sorted(attention)} of a U-Net with levels 0 to {last}.", "Name levels that exist.")
-        for count in {channels[level] for level in {*attention, last}}:
-            if count % head_width:
-                raise UsageError(f"{count} channels do not divide into heads of {head_width}.", "Choose channels that are multiples of head_width.")
+        for level in {*attention, last}:
+            if not 0 <= level <= last:
+                raise UsageError(f"There is no level {level} in a U-Net with levels 0 to {last}.", "Name attention levels that exist.")
+            if channels[level] % head_width:
+                raise UsageError(f"{channels[level]} channels do not divide into heads of {head_width}.", "Choose multiples of head_width.")
         self.checkpointing = checkpointing
         width = 4 * channels[0]
 
@@ -94,21 +130,23 @@ class UNet(nn.Module):
             block = ResidualBlock(before, after, width, groups, dropout)
             return Layer(block, SelfAttention(after, head_width, groups) if attends else None)
 
-        self.embedding = ConditionEmbedding(width, waves=channels[0], features=features, classes=classes, vector=vector)
+        self.embedding = ConditionEmbedding(width, channels[0], features, classes, vector)
         self.input = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         current = channels[0]
         left = [current]
         self.down = nn.ModuleList()
         for level, after in enumerate(channels):
-            layers = [layer(current if i == 0 else after, after, level in attention) for i in range(blocks)]
-            self.down.append(Level(layers, Downsample(after) if level < last else None))
+            inputs = [current] + [after] * (blocks - 1)
+            layers = [layer(before, after, level in attention) for before in inputs]
+            self.down.append(Down(layers, Downsample(after) if level < last else None))
             left += [after] * (blocks + (level < last))
             current = after
         self.middle = nn.ModuleList([layer(current, current, True), layer(current, current, False)])
         self.up = nn.ModuleList()
         for level, after in reversed(list(enumerate(channels))):
-            layers = [layer((current if i == 0 else after) + left.pop(), after, level in attention) for i in range(blocks + 1)]
-            self.up.append(Level(layers, Upsample(after) if level > 0 else None))
+            inputs = [current] + [after] * blocks
+            layers = [layer(before + left.pop(), after, level in attention) for before in inputs]
+            self.up.append(Up(layers, Upsample(after) if level > 0 else None))
             current = after
         self.norm = NormSiLU(current, groups)
         self.output = zeroed(nn.Conv2d(current, out_channels, 3, padding=1))
@@ -117,29 +155,19 @@ class UNet(nn.Module):
         self, x: Float[Tensor, "batch in_channels h w"], features: Float[Tensor, "batch k"], cond: Condition | None = None
     ) -> Float[Tensor, "batch out_channels h w"]:
         """The output in the prediction's space, in the precision of the surrounding `autocast_for`."""
+        height, width = x.shape[-2:]
         step = 2 ** (len(self.down) - 1)
-        if x.shape[-2] % step or x.shape[-1] % step:
-            raise UsageError(f"An image of {x.shape[-2]}x{x.shape[-1]} cannot be halved {len(self.down) - 1} times.", f"Use sizes that are multiples of {step}.")
+        if height % step or width % step:
+            raise UsageError(f"A U-Net of {len(self.down)} levels cannot halve {height}x{width}.", f"Use multiples of {step}.")
+        run = _recomputed if self.checkpointing else _at_once
         embedding = functional.silu(self.embedding(features, cond))
-        h = self.input(x)
-        left = [h]
+        left = [self.input(x)]
         for level in self.down:
-            for layer in level.layers:
-                h = self._run(layer, h, embedding)
-                left.append(h)
-            if level.resize is not None:
-                h = level.resize(h)
-                left.append(h)
+            left += level(left[-1], embedding, run)
+        h = left[-1]
         for layer in self.middle:
-            h = self._run(layer, h, embedding)
+            h = run(layer, h, embedding)
         for level in self.up:
-            for layer in level.layers:
-                h = self._run(layer, torch.cat([h, left.pop()], dim=1), embedding)
-            if level.resize is not None:
-                h = level.resize(h)
+            h = level(h, left, embedding, run)
         y: Tensor = self.output(self.norm(h))
         return y
-
-    def _run(self, layer: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-        out: Tensor = checkpoint(layer, h, embedding, use_reentrant=False) if self.checkpointing else layer(h, embedding)
-        return out

@@ -7,7 +7,7 @@ over tokens brings its own kind, and kinds are matched once, when parts are put 
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -26,4 +26,5 @@ class Gaussian(NamedTuple):
     spread: Tensor | float | None = None
 
 
-Estimate: TypeAlias = Gaussian
+Estimate: TypeAlias = Any
+"""An estimate of any kind; the sampling loop passes it from denoiser to solver without a look."""

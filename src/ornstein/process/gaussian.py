@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from ornstein.process.level import Level, Scalar, over, root, vanishes
 from ornstein.process.schedule import Schedule
 
 
+@runtime_checkable
 class Noise(Protocol):
     """Random numbers of one sampling move; a pure function of each sample's seed, the move and the stage inside it."""
 
@@ -48,14 +49,14 @@ class NormalLaw(NamedTuple):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density of x in nats, summed over all but the first dimension: `(batch,)`."""
-        std = torch.as_tensor(over(self.std, self.mean)).to(self.mean).expand_as(self.mean)
+        std = _filled(self.std, self.mean)
         terms = -0.5 * ((x - self.mean) / std) ** 2 - std.log() - 0.5 * math.log(2.0 * math.pi)
         return terms.flatten(1).sum(1)
 
     def kl(self, other: NormalLaw) -> Tensor:
         """KL(self || other) in nats, summed over all but the first dimension: `(batch,)`."""
-        std = torch.as_tensor(over(self.std, self.mean)).to(self.mean).expand_as(self.mean)
-        wide = torch.as_tensor(over(other.std, other.mean)).to(other.mean).expand_as(other.mean)
+        std = _filled(self.std, self.mean)
+        wide = _filled(other.std, other.mean)
         terms = (wide / std).log() + (std**2 + (self.mean - other.mean) ** 2) / (2.0 * wide**2) - 0.5
         return terms.flatten(1).sum(1)
 
@@ -88,7 +89,7 @@ class GaussianProcess:
         """Law of x_s given x_t and the estimate of x_0.
 
         Args:
-            estimate: the denoiser's answer at x_t; its `spread`, where given, sets the variance but not the mean.
+            estimate: the denoiser's answer at x_t; its `spread`, where given and eta > 0, sets the variance but not the mean.
             x: x_t, `(batch, ...)`, with sigma_t > 0.
             t: the level of x.
             s: the level to go to: cleaner than t, or of either side where eta = 0.
@@ -96,7 +97,7 @@ class GaussianProcess:
         """
         if vanishes(s.sigma):
             return NormalLaw(estimate.x0, 0.0)
-        if eta == 0.0 and estimate.spread is None:
+        if eta == 0.0:
             return NormalLaw(self._mean(estimate.x0, x, t, s, s.sigma), 0.0)
         ratio = t.alpha / s.alpha
         forward = t.sigma**2 - (ratio * s.sigma) ** 2
@@ -117,5 +118,10 @@ def _between(low: Scalar, high: Scalar, spread: Tensor | float, x: Tensor) -> Sc
     """Standard deviation whose log-variance lies at `spread` between those of `low` and `high`."""
     if not isinstance(low, Tensor) and not isinstance(high, Tensor) and not isinstance(spread, Tensor):
         return float(low ** (0.5 * (1.0 - spread)) * high ** (0.5 * spread))
-    low, high = (torch.as_tensor(over(v, x)).to(x) for v in (low, high))
-    return torch.exp(0.5 * (spread * high.log() + (1.0 - spread) * low.log()))
+    return torch.exp(0.5 * (spread * _filled(high, x).log() + (1.0 - spread) * _filled(low, x).log()))
+
+
+def _filled(value: Scalar, x: Tensor) -> Tensor:
+    """A level's number as a tensor of x's shape and dtype."""
+    value = over(value, x)
+    return value.expand_as(x) if isinstance(value, Tensor) else torch.full_like(x, value)

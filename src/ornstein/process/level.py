@@ -53,7 +53,7 @@ class Level(NamedTuple):
     def half_log_snr(self) -> Scalar:
         """log(alpha / sigma), the lambda of DPM-Solver (2206.00927)."""
         if isinstance(self.alpha, Tensor) or isinstance(self.sigma, Tensor):
-            return torch.as_tensor(self.alpha).log() - torch.as_tensor(self.sigma).log()
+            return torch.as_tensor(self.alpha, dtype=torch.float64).log() - torch.as_tensor(self.sigma, dtype=torch.float64).log()
         if self.sigma == 0.0:
             return math.inf
         return math.log(self.alpha) - math.log(self.sigma) if self.alpha > 0.0 else -math.inf
@@ -67,7 +67,12 @@ class Level(NamedTuple):
 
     def rows(self, batch: int) -> Level:
         """The same level with every number a float64 tensor `(batch, ...)`."""
-        return Level(*(torch.as_tensor(v, dtype=torch.float64).expand(batch) if not isinstance(v, Tensor) or v.ndim == 0 else v for v in self))
+        numbers = (torch.as_tensor(value, dtype=torch.float64) for value in self)
+        return Level(*(value.expand(batch) if value.ndim == 0 else value for value in numbers))
+
+    def unbind(self) -> tuple[Level, ...]:
+        """The levels of floats that a level of tensors `(n,)` holds: working out a plan at once takes the time of one node."""
+        return tuple(Level(*numbers) for numbers in zip(*(torch.as_tensor(value).tolist() for value in self), strict=True))
 
 
 CLEAN = Level(0.0, 1.0, 0.0)

@@ -4,7 +4,7 @@ r"""Noise schedules: how alpha(t) falls and sigma(t) rises while t goes from 0 (
 A schedule gives alpha and sigma as differentiable functions of t; everything else is derived once, in `Schedule`:
 
     log_snr(t) = log(alpha^2 / sigma^2)          falls strictly with t
-    rates(t)   = (d alpha/dt, d sigma/dt)        forward-mode derivative
+    rates(t)   = (d alpha/dt, d sigma/dt)        forward-mode derivative, by hand in the schedules below
     time_of    = the inverse of log_snr          bisection, then one Newton step that carries the derivative
 
 Nothing here assumes alpha^2 + sigma^2 = 1: variance-preserving, straight-line and variance-exploding paths are all of
@@ -44,7 +44,10 @@ class Schedule(ABC):
         return 2.0 * (self.alpha(t).log() - self.sigma(t).log())
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(d alpha/dt, d sigma/dt) at time t. The rate of sigma is infinite at t = 0 where sigma behaves like sqrt(t)."""
+        """(d alpha/dt, d sigma/dt) at time t. The rate of sigma is infinite at t = 0 where sigma behaves like sqrt(t).
+
+        The schedules of this module write it out: the first forward-mode derivative of a process costs a second of imports.
+        """
         one = torch.ones_like(t)
         return torch.func.jvp(self.alpha, (t,), (one,))[1], torch.func.jvp(self.sigma, (t,), (one,))[1]
 
@@ -57,9 +60,11 @@ class Schedule(ABC):
                 early = self.log_snr(middle) > log_snr
                 low, high = torch.where(early, middle, low), torch.where(early, high, middle)
             t = (low + high) / 2.0
-        slope = torch.func.jvp(self.log_snr, (t,), (torch.ones_like(t),))[1].detach()
+            alpha_rate, sigma_rate = self.rates(t)
+            slope = 2.0 * (alpha_rate / self.alpha(t) - sigma_rate / self.sigma(t))
+            reached = self.log_snr(t)
         # Bisection alone has derivative zero; this step is ~0 in value and carries d t / d log_snr = 1 / slope.
-        step = (log_snr - self.log_snr(t).detach()) / slope
+        step = (log_snr - reached) / slope
         return torch.where(torch.isfinite(step), t + step, t).clamp(0.0, 1.0)
 
     def at(self, t: float | Tensor) -> Level:
@@ -99,6 +104,15 @@ class VariancePreserving(Schedule):
         log_alpha = self.log_alpha(t)
         return 2.0 * log_alpha - (-torch.expm1(2.0 * log_alpha)).log()
 
+    @abstractmethod
+    def log_alpha_rate(self, t: Tensor) -> Tensor:
+        """d log alpha/dt <= 0."""
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha l' and -alpha^2 l'/sigma with l = log alpha."""
+        alpha, slope = self.alpha(t), self.log_alpha_rate(t)
+        return alpha * slope, -(alpha**2) * slope / self.sigma(t)
+
 
 class LinearBeta(VariancePreserving):
     """Continuous VP process with beta(t) growing linearly (Song et al. 2021, arXiv 2011.13456, eq. 33).
@@ -115,6 +129,10 @@ class LinearBeta(VariancePreserving):
         """Minus half the integral of beta from 0 to t."""
         return -0.5 * (self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t * t)
 
+    def log_alpha_rate(self, t: Tensor) -> Tensor:
+        """Minus half of beta(t)."""
+        return -0.5 * (self.beta_min + (self.beta_max - self.beta_min) * t)
+
 
 class BetaTable(VariancePreserving):
     """A discrete schedule beta_1..beta_T, met exactly at t = k/T and interpolated between (log alpha piecewise linear).
@@ -129,10 +147,17 @@ class BetaTable(VariancePreserving):
 
     def log_alpha(self, t: Tensor) -> Tensor:
         """Linear between the entries of the table."""
-        place = t * (len(self.table) - 1)
-        left = place.detach().floor().clamp(0, len(self.table) - 2).long()
-        start, end = self.table[left], self.table[left + 1]
-        return start + (place - left) * (end - start)
+        left, slope = self._piece(t)
+        return self.table[left] + (t * (len(self.table) - 1) - left) * slope
+
+    def log_alpha_rate(self, t: Tensor) -> Tensor:
+        """Constant between the entries of the table; at an entry, the rate of the piece that starts there."""
+        return self._piece(t)[1] * (len(self.table) - 1)
+
+    def _piece(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Entry at the left of each t, and the step from it to the next."""
+        left = (t * (len(self.table) - 1)).floor().clamp(0, len(self.table) - 2).long()
+        return left, self.table[left + 1] - self.table[left]
 
 
 def ddpm(steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> BetaTable:
@@ -164,6 +189,11 @@ class Cosine(Schedule):
         u = self.end * t
         return (torch.sin(self._angle * (2.0 - u)) * torch.sin(self._angle * u)).clamp_min(0.0).sqrt() / math.sin(self._angle)
 
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The rate of the sine, and -alpha alpha'/sigma."""
+        rate = -self._angle * self.end / math.sin(self._angle) * torch.cos(self._angle * (1.0 - self.end * t))
+        return rate, -self.alpha(t) * rate / self.sigma(t)
+
 
 class Flow(Schedule):
     """The straight path alpha = 1 - t, sigma = t of flow matching (Lipman et al. 2023, arXiv 2210.02747)."""
@@ -175,6 +205,10 @@ class Flow(Schedule):
     def sigma(self, t: Tensor) -> Tensor:
         """The time itself."""
         return t.clone()
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(-1, 1)."""
+        return -torch.ones_like(t), torch.ones_like(t)
 
     def time_of(self, log_snr: Tensor) -> Tensor:
         """Closed form: sigma/alpha = exp(-log_snr / 2)."""
@@ -198,6 +232,10 @@ class EDM(Schedule):
     def sigma(self, t: Tensor) -> Tensor:
         """t / (1 - t)."""
         return t / (1.0 - t)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(0, 1 / (1 - t)^2)."""
+        return torch.zeros_like(t), (1.0 - t) ** -2.0
 
     def time_of(self, log_snr: Tensor) -> Tensor:
         """Closed form: sigma = exp(-log_snr / 2)."""

@@ -8,6 +8,7 @@ whatever else was asked for. One seed then gives one result, bit for bit on one 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -42,12 +43,15 @@ class Sampler(NamedTuple):
     micro_batch: int = 64
     device: torch.device | str = "cpu"
 
+    def start(self, seeds: Sequence[int]) -> Tensor:
+        """Where the samples of a batch of seeds start: `(batch, *shape)` at the plan's first level."""
+        return self.model.process.prior(self.shape, SampleNoise(seeds).prior_keys()).to(self.device)
+
     def steps(self, seeds: Sequence[int]) -> Iterator[Step]:
-        """The moves of one batch of seeds, from the prior on."""
-        noise = SampleNoise(seeds)
+        """The moves of one batch of seeds, from the start on."""
         cond = self.condition(seeds)
-        x = self.model.process.prior(self.shape, noise.prior_keys()).to(self.device)
-        return sample(self.model, self.solver, self.plan, x, noise, None if cond is None else cond.to(self.device))
+        given = None if cond is None else cond.to(self.device)
+        return sample(self.model, self.solver, self.plan, self.start(seeds), SampleNoise(seeds), given)
 
     def draw(self, seeds: Sequence[int]) -> Iterator[Tensor]:
         """Samples `(count, *shape)` on the CPU, in the order of `seeds`, one yield per micro-batch that holds some of them.
@@ -55,10 +59,7 @@ class Sampler(NamedTuple):
         Seeds that follow each other belong to one micro-batch as long as they fall into the same aligned range.
         """
         for block, rows in _blocks(seeds, self.micro_batch):
-            final = None
-            for final in self.steps(range(block * self.micro_batch, (block + 1) * self.micro_batch)):
-                pass
-            assert final is not None  # a plan has at least one move
+            [final] = deque(self.steps(range(block * self.micro_batch, (block + 1) * self.micro_batch)), maxlen=1)
             yield final.x[rows].cpu()
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
+
 from ornstein.base.errors import UsageError
 from ornstein.process.level import CLEAN, Level
 from ornstein.process.schedule import Schedule
@@ -18,7 +20,7 @@ from ornstein.process.schedule import Schedule
 def uniform(schedule: Schedule, moves: int) -> tuple[Level, ...]:
     """Equal steps in t from the noisiest time to 0."""
     _check(moves)
-    return tuple(schedule.at(schedule.noisiest * (1.0 - i / moves)) for i in range(moves)) + (CLEAN,)
+    return _at(schedule, [1.0 - i / moves for i in range(moves)])
 
 
 def trailing(schedule: Schedule, moves: int, table: int = 1000) -> tuple[Level, ...]:
@@ -29,7 +31,7 @@ def trailing(schedule: Schedule, moves: int, table: int = 1000) -> tuple[Level, 
     _check(moves)
     if moves > table:
         raise UsageError(f"A trailing plan on {table} timesteps cannot have {moves} moves.", f"Ask for at most {table} steps.")
-    return tuple(schedule.at(schedule.noisiest * round(table * (1.0 - i / moves)) / table) for i in range(moves)) + (CLEAN,)
+    return _at(schedule, [round(table * (1.0 - i / moves)) / table for i in range(moves)])
 
 
 def log_snr(schedule: Schedule, moves: int, sigma_min: float = 0.002, sigma_max: float = 80.0) -> tuple[Level, ...]:
@@ -39,10 +41,14 @@ def log_snr(schedule: Schedule, moves: int, sigma_min: float = 0.002, sigma_max:
 
 def karras(schedule: Schedule, moves: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> tuple[Level, ...]:
     """Equal steps in (sigma/alpha)^(1/rho) down to sigma_min, then clean (Karras et al. 2022, arXiv 2206.00364, eq. 5)."""
-    return _graded(schedule, moves, sigma_min, sigma_max, lambda high, low, u: ((1.0 - u) * high ** (1.0 / rho) + u * low ** (1.0 / rho)) ** rho)
+    power = 1.0 / rho
+    return _graded(schedule, moves, sigma_min, sigma_max, lambda high, low, u: ((1.0 - u) * high**power + u * low**power) ** rho)
 
 
-def _graded(schedule: Schedule, moves: int, sigma_min: float, sigma_max: float, grade: Callable[[float, float, float], float]) -> tuple[Level, ...]:
+_Grade = Callable[[float, float, float], float]
+
+
+def _graded(schedule: Schedule, moves: int, sigma_min: float, sigma_max: float, grade: _Grade) -> tuple[Level, ...]:
     """Nodes by sigma/alpha: `grade(high, low, fraction)` places them between the start and sigma_min."""
     _check(moves)
     first = schedule.at(schedule.noisiest)
@@ -52,8 +58,13 @@ def _graded(schedule: Schedule, moves: int, sigma_min: float, sigma_max: float, 
         raise UsageError(f"The plan's sigma_min {sigma_min} does not lie between 0 and its start {high}.", "Choose a smaller sigma_min.")
     count = moves if finite else moves - 1
     ratios = [grade(high, sigma_min, i / max(count - 1, 1)) for i in range(count)]
-    inner = [schedule.at_log_snr(-2.0 * math.log(ratio)) for ratio in (ratios[1:] if finite else ratios)]
-    return (first, *inner, CLEAN)
+    inner = torch.tensor(ratios[1:] if finite else ratios, dtype=torch.float64)
+    return (first, *schedule.at_log_snr(-2.0 * inner.log()).unbind(), CLEAN)
+
+
+def _at(schedule: Schedule, shares: list[float]) -> tuple[Level, ...]:
+    """The levels at the given shares of the noisiest time, then clean."""
+    return (*schedule.at(schedule.noisiest * torch.tensor(shares, dtype=torch.float64)).unbind(), CLEAN)
 
 
 def _check(moves: int) -> None:

@@ -53,7 +53,15 @@ class Advance(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One yield of `sample`: move number from 0, the level reached, x there, the last estimate (None after a renoise), evaluations so far."""
+    """One yield of `sample`.
+
+    Args:
+        i: number of the move, from 0.
+        at: the level reached.
+        x: the state there.
+        estimate: the denoiser's last answer; None after a renoise.
+        evaluations: denoiser calls so far.
+    """
 
     i: int
     at: Level

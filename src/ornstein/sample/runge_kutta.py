@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ornstein.process.estimate import Gaussian
 from ornstein.process.gaussian import Noise
 from ornstein.process.level import Level
 from ornstein.process.schedule import Schedule
@@ -55,7 +56,7 @@ class InTime(Variable):
 
     def place(self, level: Level) -> float:
         """t."""
-        return level.t
+        return float(level.t)
 
     def level(self, schedule: Schedule, u: float) -> Level:
         """The level at time u."""
@@ -80,7 +81,7 @@ class InSigma(Variable):
 
     def place(self, level: Level) -> float:
         """sigma/alpha."""
-        return level.noise_to_signal
+        return float(level.noise_to_signal)
 
     def level(self, schedule: Schedule, u: float) -> Level:
         """The level with sigma/alpha = u."""
@@ -96,7 +97,7 @@ class InLogSnr(Variable):
 
     def place(self, level: Level) -> float:
         """log(alpha/sigma)."""
-        return level.half_log_snr
+        return float(level.half_log_snr)
 
     def level(self, schedule: Schedule, u: float) -> Level:
         """The level with log(alpha/sigma) = u."""
@@ -136,11 +137,11 @@ class RungeKutta(Solver):
         """One move; see `Solver.step`."""
         t, s = plan[:2]
         start, end = self.variable.place(t), self.variable.place(s)
-        y, slopes = self.variable.enter(x, t), []
+        y, slopes = self.variable.enter(x, t), list[Tensor]()
         for c, weights in zip(self.tableau.c, self.tableau.a, strict=True):
             level = self._stage(model.process.schedule, c, t, s)
             here = self.variable.leave(_combine(y, end - start, weights, slopes), level) if slopes else x
-            estimate = model(here, level, s)
+            estimate: Gaussian = model(here, level, s)
             slopes.append(self.variable.slope(here, estimate.x0, level))
         moved = self.variable.leave(_combine(y, end - start, self.tableau.b, slopes), s)
         return Advance(moved, s, 1, None, estimate, self.stages)

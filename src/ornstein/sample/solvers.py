@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ornstein.process.estimate import Gaussian
 from ornstein.process.gaussian import Noise
 from ornstein.process.level import Level
 from ornstein.sample.protocol import Advance, Bound, Solver
@@ -37,7 +38,7 @@ class Ancestral(Solver):
     def step(self, model: Bound, x: Tensor, plan: tuple[Level, ...], state: None, noise: Noise) -> Advance:
         """One draw; see `Solver.step`."""
         t, s = plan[:2]
-        estimate = model(x, t, s)
+        estimate: Gaussian = model(x, t, s)
         told = estimate if self.spread is None else estimate._replace(spread=self.spread)
         return Advance(model.process.reverse_law(told, x, t, s).draw(noise), s, 1, None, estimate, 1)
 
@@ -57,7 +58,7 @@ class DDIM(Solver):
     def step(self, model: Bound, x: Tensor, plan: tuple[Level, ...], state: None, noise: Noise) -> Advance:
         """One move; see `Solver.step`."""
         t, s = plan[:2]
-        estimate = model(x, t, s)
+        estimate: Gaussian = model(x, t, s)
         return Advance(model.process.reverse_law(estimate, x, t, s, self.eta).draw(noise), s, 1, None, estimate, 1)
 
 
@@ -81,7 +82,7 @@ class DPMSolverMultistep(Solver):
     def step(self, model: Bound, x: Tensor, plan: tuple[Level, ...], state: _History, noise: Noise) -> Advance:
         """One move; see `Solver.step`."""
         t, s = plan[:2]
-        estimate = model(x, t, s)
+        estimate: Gaussian = model(x, t, s)
         row, x0 = state.rows[state.at], estimate.x0
         moved = (x * row.keep).add_(x0, alpha=row.new)
         if state.last is not None:
@@ -98,7 +99,8 @@ class _History(NamedTuple):
 def _row(plan: tuple[Level, ...], i: int) -> Row:
     """The 2M row of move i; the first move, which has no history, is DDIM."""
     t, s = plan[i], plan[i + 1]
-    step = s.half_log_snr - t.half_log_snr
-    weight = -s.alpha * math.expm1(-step)
-    slope = 0.5 * step / (t.half_log_snr - plan[i - 1].half_log_snr) if i else 0.0
-    return Row(s.sigma / t.sigma, weight * (1.0 + slope), -weight * slope)
+    now = float(t.half_log_snr)
+    step = float(s.half_log_snr) - now
+    weight = -float(s.alpha) * math.expm1(-step)
+    slope = 0.5 * step / (now - float(plan[i - 1].half_log_snr)) if i else 0.0
+    return Row(float(s.sigma / t.sigma), weight * (1.0 + slope), -weight * slope)

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a recipe to objects: the one place where names become parts and parts are put together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ornstein.base.keys import seed_of
+from ornstein.base.registry import build
+from ornstein.codec.pixels import Codec, Coordinates, Pixels
+from ornstein.data.dataset import Split
+from ornstein.model.denoiser import Denoiser, Model
+from ornstein.model.guidance import ClassifierFree
+from ornstein.objective.record import Objective
+from ornstein.process.gaussian import GaussianProcess
+from ornstein.process.schedule import Schedule
+from ornstein.run.recipe import Recipe
+from ornstein.sample.protocol import Plan, Solver
+
+
+class Facts(NamedTuple):
+    """What of the data a model must know; stored in run.json so that sampling needs no data.
+
+    Args:
+        kind: "image" or "points".
+        shape: shape of one x_0.
+        classes: number of classes, 0 where there are no labels.
+        class_names: their names.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    classes: int
+    class_names: tuple[str, ...]
+
+    @staticmethod
+    def of(split: Split) -> Facts:
+        """The facts of loaded data."""
+        data = split.train
+        return Facts(data.kind, tuple(data.raw.shape[1:]), len(data.class_names), tuple(data.class_names))
+
+    @staticmethod
+    def read(facts: dict[str, Any]) -> Facts:
+        """The facts stored in run.json."""
+        stored = facts["data"]
+        return Facts(stored["kind"], tuple(stored["shape"]), stored["classes"], tuple(stored["class_names"]))
+
+
+@contextlib.contextmanager
+def seeded(*words: int | str) -> Iterator[None]:
+    """Initialise modules from a seed: torch's layers draw from the global generator, so it is set here and put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(*words))
+        yield
+
+
+def data_of(recipe: Recipe) -> Split:
+    """The training and test data. Raises DataError."""
+    split: Split = build("data", recipe.data)
+    return split
+
+
+def codec_of(facts: Facts) -> Codec:
+    """The codec for a kind of data."""
+    return Pixels() if facts.kind == "image" else Coordinates()
+
+
+def schedule_of(recipe: Recipe) -> Schedule:
+    """The noise schedule."""
+    schedule: Schedule = build("schedule", recipe.schedule)
+    return schedule
+
+
+def network_of(recipe: Recipe, facts: Facts) -> nn.Module:
+    """A freshly initialised network for the data; its weights are a function of the run's seed."""
+    size = {"in_channels": facts.shape[0], "out_channels": facts.shape[0]} if facts.kind == "image" else {"dim": facts.shape[0]}
+    if facts.kind == "image" and recipe.train.gradient_checkpointing:
+        size["checkpointing"] = True
+    with seeded(recipe.train.seed, "weights"):
+        network: nn.Module = build("network", recipe.network, classes=facts.classes, **size)
+    return network
+
+
+def model_of(recipe: Recipe, facts: Facts, device: torch.device | str = "cpu") -> Model:
+    """The denoiser with a freshly initialised network."""
+    process = GaussianProcess(schedule_of(recipe))
+    network = network_of(recipe, facts).to(device)
+    return Model(network, process, build("prediction", recipe.prediction), recipe.train.precision)
+
+
+def objective_of(recipe: Recipe) -> Objective:
+    """The objective, with its time sampler and weighting."""
+    schedule = schedule_of(recipe)
+    settings = recipe.objective
+    wired = {"strata": recipe.train.batch_size} if settings.times.kind == "stratified" else {}
+    times = build("times", settings.times, schedule=schedule, **wired)
+    objective: Objective = build("objective", settings, times=times, weighting=build("weighting", settings.weighting))
+    return objective
+
+
+def solver_of(choice: Any) -> Solver:
+    """A solver from its section of a recipe."""
+    solver: Solver = build("solver", choice)
+    return solver
+
+
+def plan_of(choice: Any, schedule: Schedule, moves: int) -> Plan:
+    """A plan from its section of a recipe."""
+    plan: Plan = build("plan", choice, schedule=schedule, moves=moves)
+    return plan
+
+
+def guided(model: Denoiser, scale: float, interval: Sequence[float]) -> Denoiser:
+    """The model with classifier-free guidance, or alone where the scale is 1."""
+    return model if scale == 1.0 else ClassifierFree(model, scale, (interval[0], interval[1]))
+

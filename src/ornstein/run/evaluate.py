@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ornstein evaluate`: measure a run beside the floor and two baselines that a model must beat, and illustrate its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ornstein.base.errors import CheckpointError
+from ornstein.base.files import write_bytes, write_json
+from ornstein.data.dataset import Dataset, Split
+from ornstein.evaluate.extractor import Extractor
+from ornstein.evaluate.meters import ImageMeter, PointMeter
+from ornstein.evaluate.metrics import Draws, Row, Samples
+from ornstein.evaluate.table import Table
+from ornstein.model.condition import Cond
+from ornstein.run.build import codec_of, data_of
+from ornstein.run.draw import film_strip, labels_for, sampler, write_samples
+from ornstein.run.folder import RunFolder
+from ornstein.run.pictures import enlargement, grid, save_png
+from ornstein.run.recipe import Recipe
+from ornstein.run.trained import Trained, trained
+
+Show = Callable[[dict[str, Any]], None]
+
+_APART = 1 << 20  # seeds between the draws of an evaluation, a multiple of any micro-batch that is a power of two
+_PAIRS = 8  # closest pairs shown
+_MOST = 10_000  # samples per draw: as many as the test set has, up to this
+
+
+def evaluate(folder: Path, show: Show, checkpoint: str = "newest") -> dict[str, Any]:
+    """Measure a run, write `evaluation.json` and the pictures of its report, and return the table as JSON values.
+
+    Args:
+        folder: the run.
+        show: is told {"measuring": name, "drawn": n, "count": n} while it works and {"warning": sentence}.
+        checkpoint: "newest", "best" or a step.
+
+    Raises UsageError, DataError, CheckpointError, StorageError.
+    """
+    run = RunFolder.open(folder)
+    model = trained(run, checkpoint, lambda sentence: show({"warning": sentence}))
+    split = data_of(model.recipe)
+    measured = _Images(run, model, split, show) if model.facts.kind == "image" else _Points(model, split, show)
+    table = measured.table()
+    document = {**table.document(), **model.identity(), "torch": torch.__version__, "device": str(model.device)}
+    document["text"] = table.text()
+    _illustrate(run, model, measured)
+    write_json(run.evaluation_file, document)
+    return document
+
+
+def _settings(recipe: Recipe, steps: int, guidance: float) -> Recipe:
+    """The recipe with its `sample` section as the evaluation wants it."""
+    measured = recipe.evaluate
+    sample = recipe.sample.model_copy(update={"solver": measured.solver, "plan": measured.plan, "steps": steps, "guidance": guidance})
+    return recipe.model_copy(update={"sample": sample})
+
+
+def _ways(model: Trained) -> Iterator[tuple[str, str, Recipe]]:
+    """(name, note, recipe) of the ways of sampling that are measured: unguided, and guided in fewer steps."""
+    recipe = model.recipe
+    measured = recipe.evaluate
+    rule = f"{measured.solver.kind} on a {measured.plan.kind} plan"
+    yield "model", f"{measured.steps} steps of {rule}, guidance 1.", _settings(recipe, measured.steps, 1.0)
+    if model.facts.classes and measured.guidance != 1.0:
+        note = f"{measured.guided_steps} steps of {rule}, guidance {measured.guidance:g}."
+        yield "model, guided", note, _settings(recipe, measured.guided_steps, measured.guidance)
+
+
+def _drawn(model: Trained, recipe: Recipe, draw: int, labels: Tensor | None, n: int, tell: Callable[[int], None]) -> Tensor:
+    """One draw of n decoded samples; sample i has class labels[i]."""
+    start = draw * _APART
+
+    def condition(seeds: Any) -> Cond | None:
+        if labels is None:
+            return None
+        places = torch.tensor([seed - start for seed in seeds])
+        return Cond(label=labels[places.clamp(0, n - 1)])
+
+    pieces: list[Tensor] = []
+    for piece in sampler(model, recipe, condition).draw(range(start, start + n)):
+        pieces.append(piece)
+        tell(len(piece))
+    return codec_of(model.facts).decode(torch.cat(pieces))
+
+
+class _Images:
+    """Figures of an image model."""
+
+    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show) -> None:
+        self.model, self.show, self.split = model, show, split
+        train, test = (Samples(data.raw, data.labels) for data in (split.train, split.test))
+        self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
+        show({"measuring": "extractor"})
+        self.meter = ImageMeter(train, test, _extractor(run, split.train, model), self.draws)
+        self.first: Tensor | None = None
+
+    def table(self) -> Table:
+        """Floor, ways of sampling, baselines."""
+        rows = [self.meter.floor()]
+        for name, note, recipe in _ways(self.model):
+            sets = []
+            for draw in range(self.draws.count):
+                labels = self.meter.labels(draw)
+                tell = _teller(self.show, name, draw, self.draws)
+                sets.append(Samples(_drawn(self.model, recipe, draw, labels, self.draws.n, tell), labels))
+            if self.first is None:
+                self.first = sets[0].images
+            rows.append(self.meter.measure(name, note, sets))
+        self.show({"measuring": "baselines"})
+        return Table((*rows, *self.meter.baselines()))
+
+
+class _Points:
+    """Figures of a model of points."""
+
+    def __init__(self, model: Trained, split: Split, show: Show) -> None:
+        self.model, self.show, self.split = model, show, split
+        self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
+        self.meter = PointMeter(split.train.raw, split.test.raw, self.draws)
+
+    def table(self) -> Table:
+        """Floor and ways of sampling."""
+        rows: list[Row] = [self.meter.floor()]
+        labels = self.split.train.labels
+        for name, note, recipe in _ways(self.model):
+            sets = []
+            for draw in range(self.draws.count):
+                wanted = labels[self.draws.indices(draw)] if labels is not None and self.model.facts.classes else None
+                sets.append(_drawn(self.model, recipe, draw, wanted, self.draws.n, _teller(self.show, name, draw, self.draws)))
+            rows.append(self.meter.measure(name, note, sets))
+        return Table(tuple(rows))
+
+
+def _teller(show: Show, name: str, draw: int, draws: Draws) -> Callable[[int], None]:
+    done = draw * draws.n
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        show({"measuring": name, "drawn": done, "count": draws.n * draws.count})
+
+    return tell
+
+
+def _extractor(run: RunFolder, train: Dataset, model: Trained) -> Extractor:
+    """The run's extractor, fitted to the training images on first use and kept, so that later figures compare."""
+    try:
+        return Extractor.load(run.extractor)
+    except CheckpointError:
+        grid_side = 8 if model.recipe.data.kind == "digits" else 16
+        extractor = Extractor.fit(train.raw, train.labels, model.facts.classes, model.recipe.train.seed, grid_side)
+        extractor.save(run.extractor)
+        return extractor
+
+
+def _illustrate(run: RunFolder, model: Trained, measured: _Images | _Points) -> None:
+    """The pictures of the report: samples by class, a film strip, the samples closest to training images."""
+    facts, recipe = model.facts, _settings(model.recipe, model.recipe.evaluate.guided_steps, model.recipe.evaluate.guidance)
+    count = 8 * facts.classes if 1 < facts.classes <= 12 else 64
+    if facts.kind == "points":
+        count = measured.draws.n
+    made = sampler(model, recipe, labels_for(facts, None))
+    seeds = range(count)
+    raw = codec_of(facts).decode(torch.cat(list(made.draw(seeds))))
+    labels = [seed % facts.classes for seed in seeds] if facts.classes else None
+    reference = measured.split.test.raw if facts.kind == "points" else None
+    write_samples(run.samples / "report", raw, labels, seeds, facts, {**model.identity(), "steps": recipe.sample.steps}, reference)
+    if isinstance(measured, _Images) and measured.first is not None:
+        write_bytes(run.path / "film.png", film_strip(made, range(recipe.sample.micro_batch), 4, facts))
+        _closest(run, measured, measured.first)
+
+
+def _closest(run: RunFolder, measured: _Images, samples: Tensor) -> None:
+    """`nearest.png`: the samples nearest to a training image over that image beneath."""
+    pairs = measured.meter.copies(samples).closest(_PAIRS)
+    chosen = torch.cat([samples[[sample for sample, _, _ in pairs]], measured.split.train.raw[[image for _, image, _ in pairs]]])
+    shown = chosen.numpy().transpose(0, 2, 3, 1)
+    headings = [f"{ratio:.2f}" for _, _, ratio in pairs]
+    save_png(run.path / "nearest.png", grid(shown, len(pairs), enlargement(shown.shape[1]), headings), {"pairs": [list(pair) for pair in pairs]})

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that are fine alone and contradict each other. Checked before torch is imported, one small rule each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from ornstein.base.errors import UsageError
+from ornstein.base.registry import entry, names
+from ornstein.run.recipe_parts import Part
+
+if TYPE_CHECKING:
+    from ornstein.run.recipe import Recipe
+
+
+class Rule(NamedTuple):
+    """A relation between keys.
+
+    Args:
+        keys: the dotted keys it relates; a breach is reported at the first.
+        breach: recipe -> what is wrong, or None.
+    """
+
+    keys: tuple[str, ...]
+    breach: Callable[[Recipe], str | None]
+
+
+def breaches(recipe: Recipe) -> Iterator[tuple[Rule, str]]:
+    """Every rule that a recipe breaks, with what is wrong."""
+    for rule in (*_RULES, *_sampling_rules("sample"), *_sampling_rules("evaluate")):
+        message = rule.breach(recipe)
+        if message is not None:
+            yield rule, message
+
+
+def traits(kind: str, part: Part) -> frozenset[str]:
+    """The traits of a part with the values set."""
+    return entry(kind, part.kind).traits(part.model_dump())
+
+
+def ranks() -> int:
+    """Processes that train together, from the environment variable WORLD_SIZE; 1 where it is not set."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"The environment variable WORLD_SIZE is '{text}', not a number of processes.", "Unset it, or start by torchrun.")
+    return int(text)
+
+
+def _signal(recipe: Recipe) -> str | None:
+    schedule, prediction = recipe.schedule, recipe.prediction
+    if "needs-signal" not in traits("prediction", prediction) or "zero-terminal-snr" not in traits("schedule", schedule):
+        return None
+    cure = "use schedule.end=0.995 or " if schedule.kind == "cosine" else ""
+    return f"'{prediction.kind}' says nothing about the data where '{schedule.kind}' ends in pure noise; {cure}predict v, x0 or velocity"
+
+
+def _vanishing(recipe: Recipe) -> str | None:
+    if "vanishing-signal" in traits("schedule", recipe.schedule):
+        return "the table leaves alpha below 1e-13 at its end; lower beta_end or steps"
+    return None
+
+
+def _beta_order(recipe: Recipe) -> str | None:
+    schedule = recipe.schedule
+    if schedule.kind == "linear-beta" and schedule.beta_max < schedule.beta_min:
+        return f"beta_max {schedule.beta_max:g} is below beta_min {schedule.beta_min:g}"
+    return None
+
+
+def _same_world(recipe: Recipe) -> str | None:
+    fits, given = traits("network", recipe.network), traits("data", recipe.data)
+    if fits & given:
+        return None
+    others = ", ".join(name for name in names("network") if entry("network", name).traits({}) & given)
+    return f"'{recipe.network.kind}' does not fit data of kind '{recipe.data.kind}'; what does: {others}"
+
+
+def _channels(recipe: Recipe) -> str | None:
+    network = recipe.network
+    if network.kind != "unet":
+        return None
+    attending = {*network.attention, len(network.channels) - 1}  # the middle attends at the last level's width
+    for level, count in enumerate(network.channels):
+        if level in attending and count % network.head_width:
+            return f"level {level} attends, and its {count} channels do not divide into heads of {network.head_width}"
+    return f"the first level needs an even number of channels, not {network.channels[0]}" if network.channels[0] % 2 else None
+
+
+def _attention(recipe: Recipe) -> str | None:
+    network = recipe.network
+    beyond = [level for level in network.attention if level >= len(network.channels)] if network.kind == "unet" else []
+    return f"level {beyond[0]} does not exist; channels names levels 0 to {len(network.channels) - 1}" if beyond else None
+
+
+def _halvings(recipe: Recipe) -> str | None:
+    network, size = recipe.network, getattr(recipe.data, "size", None)
+    if network.kind != "unet" or size is None:
+        return None
+    halvings = len(network.channels) - 1
+    step = 2**halvings
+    return f"{size} pixels cannot be halved {halvings} times; use a multiple of {step} or fewer levels of channels" if size % step else None
+
+
+def _recomputing(recipe: Recipe) -> str | None:
+    if recipe.train.gradient_checkpointing and "checkpointing" not in traits("network", recipe.network):
+        return f"'{recipe.network.kind}' has nothing to recompute; leave it false"
+    return None
+
+
+def _global_batch(recipe: Recipe) -> str | None:
+    train, count = recipe.train, ranks()
+    rows = max(train.batch_size // count, 1) if train.micro_batch is None else train.micro_batch
+    if train.batch_size % (rows * count):
+        return f"{train.batch_size} is no multiple of ranks x micro-batch = {count} x {rows}"
+    return None
+
+
+def _half_precision(recipe: Recipe) -> str | None:
+    train = recipe.train
+    if train.precision == "fp16" and train.device in ("cpu", "mps"):
+        return f"fp16 needs a CUDA card, not {train.device}; use bf16 or fp32"
+    return None
+
+
+def _warmup(recipe: Recipe) -> str | None:
+    train = recipe.train
+    return f"{train.warmup} is more than train.steps {train.steps}" if train.warmup > train.steps else None
+
+
+def _sampling_rules(name: str) -> Iterator[Rule]:
+    """Rules that hold for the sections `sample` and `evaluate` alike."""
+
+    def guidance(recipe: Recipe) -> str | None:
+        scale = getattr(recipe, name).guidance
+        if scale != 1.0 and recipe.objective.condition_drop == 0.0:
+            return f"guidance {scale:g} needs a model that has seen dropped conditions; set objective.condition_drop=0.1, or guidance 1"
+        return None
+
+    def trailing(recipe: Recipe) -> str | None:
+        settings = getattr(recipe, name)
+        most = max(settings.steps, getattr(settings, "guided_steps", 0))
+        if settings.plan.kind == "trailing" and settings.plan.table < most:
+            return f"a table of {settings.plan.table} timesteps cannot give {most} steps"
+        return None
+
+    def noise_levels(recipe: Recipe) -> str | None:
+        plan, schedule = getattr(recipe, name).plan, recipe.schedule
+        if plan.kind not in ("karras", "log-snr"):
+            return None
+        if plan.sigma_min >= plan.sigma_max:
+            return f"sigma_min {plan.sigma_min:g} is not below sigma_max {plan.sigma_max:g}"
+        if schedule.kind == "edm" and plan.sigma_min >= schedule.sigma_max:
+            return f"sigma_min {plan.sigma_min:g} is not below the schedule's sigma_max {schedule.sigma_max:g}"
+        return None
+
+    yield Rule((f"{name}.guidance", "objective.condition_drop"), guidance)
+    yield Rule((f"{name}.plan.table", f"{name}.plan.kind", f"{name}.steps", f"{name}.guided_steps"), trailing)
+    levels = (f"{name}.plan.sigma_min", f"{name}.plan.kind", f"{name}.plan.sigma_max")
+    yield Rule((*levels, "schedule.kind", "schedule.sigma_max"), noise_levels)
+
+
+_RULES = (
+    Rule(("prediction.kind", "schedule.kind", "schedule.end"), _signal),
+    Rule(("schedule.beta_end", "schedule.kind", "schedule.steps", "schedule.beta_start"), _vanishing),
+    Rule(("schedule.beta_max", "schedule.kind", "schedule.beta_min"), _beta_order),
+    Rule(("network.kind", "data.kind"), _same_world),
+    Rule(("network.channels", "network.kind", "network.head_width", "network.attention"), _channels),
+    Rule(("network.attention", "network.kind", "network.channels"), _attention),
+    Rule(("data.size", "data.kind", "network.kind", "network.channels"), _halvings),
+    Rule(("train.gradient_checkpointing", "network.kind"), _recomputing),
+    Rule(("train.batch_size", "train.micro_batch"), _global_batch),
+    Rule(("train.precision", "train.device"), _half_precision),
+    Rule(("train.warmup", "train.steps"), _warmup),
+)

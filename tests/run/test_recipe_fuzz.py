@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every key of every section, set to every kind of wrong value: refused at its dotted path and its line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from ornstein.base.errors import RecipeError
+from ornstein.base.registry import REQUIRED, entry, kinds, names
+from ornstein.run.recipe import Evaluate, Recipe, Sample, Train, shipped
+from ornstein.run.recipe_parts import model_of
+from ornstein.run.yaml_strict import read
+
+PLACES = {
+    **{kind: (kind,) for kind in ("data", "schedule", "prediction", "network", "objective")},
+    **{
+        "times": ("objective", "times"),
+        "weighting": ("objective", "weighting"),
+        "solver": ("sample", "solver"),
+        "plan": ("evaluate", "plan"),
+    },
+}
+PARTS = [(kind, name) for kind in kinds() for name in names(kind)]
+WRONG = {
+    int: [
+        "text",
+        "1.5",
+        "1e3",
+        "true",
+        "null",
+        "[1]",
+        "{a: 1}",
+        ".nan",
+        ".inf",
+        "-.inf",
+        "'1'",
+        "１２",
+        "²",
+        "1_000",
+        "no",
+        "9" * 60,
+        "-" + "9" * 60,
+    ],
+    float: [
+        "text",
+        "true",
+        "null",
+        "[1.0]",
+        "{a: 1}",
+        ".nan",
+        ".inf",
+        "-.inf",
+        "'1.0'",
+        "1e999",
+        "-1e999",
+        "１.５",
+        "∞",
+        "1,5",
+        "9" * 60,
+        "-9e60",
+    ],
+    bool: ["1", "0", "yes", "no", "on", "'true'", "null", "[true]", "1.0", "ｔｒｕｅ"],
+    str: ["1", "true", "null", "[a]", "{a: 1}", "1.5", "''", '"a\\u0000b"', '"a\\nb"'],
+    tuple: [
+        "1",
+        "text",
+        "null",
+        "{a: 1}",
+        "[a]",
+        "[1.5]",
+        "[true]",
+        "['1']",
+        "[.nan]",
+        "[[1]]",
+        "[1e3]",
+        "[" + "9" * 60 + "]",
+        "[-1]",
+        str([1] * 65),
+    ],
+}
+
+
+def block(data: dict[str, Any], indent: int = 0) -> Iterator[str]:
+    """A recipe with one key per line, so that every key has a line of its own."""
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield " " * indent + f"{key}:"
+            yield from block(value, indent + 2)
+        else:
+            yield " " * indent + f"{key}: {value}"
+
+
+def base(**sections: dict[str, Any]) -> dict[str, Any]:
+    data = {"format": 1, "name": "fuzz", "data": {"kind": "digits"}, "schedule": {"kind": "cosine"}, "prediction": {"kind": "v"}}
+    return {**data, "network": {"kind": "unet"}, "objective": {"kind": "matching"}, **sections}
+
+
+def faults(lines: list[str]) -> dict[str, int | None]:
+    """Path -> line of what is wrong with a recipe of these lines; empty for a sound one."""
+    try:
+        Recipe.parse(read("\n".join(lines).encode()))
+    except RecipeError as error:
+        return {problem.path: problem.line for problem in error.problems}
+    return {}
+
+
+def refused(data: dict[str, Any], path: tuple[str, ...], value: str) -> None:
+    """Set one key to a wrong value: the problem is reported there, on its line, or at an entry of its list."""
+    section = data
+    for key in path[:-1]:
+        section = section.setdefault(key, {})
+    section[path[-1]] = "MARKED"
+    lines = list(block(data))
+    line = next(i for i, text in enumerate(lines) if text.endswith(": MARKED"))
+    lines[line] = lines[line].replace("MARKED", value)
+    found = faults(lines)
+    dotted = ".".join(path)
+    below = dotted if value.startswith("{") else f"{dotted}."  # a section in a value's place has problems inside it
+    hits = {at for key, at in found.items() if key == dotted or key.startswith(below)}
+    assert hits == {line + 1}, f"{dotted}: {value} gave {found}"
+
+
+def outside(interval: str) -> list[str]:
+    """Numbers just beyond an interval such as "(0, 1]"."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    return [f"{low if interval[0] == '(' else low - 1:g}", f"{high if interval[-1] == ')' else high + 1:.17g}".replace("e+", "e")]
+
+
+def part_data(kind: str, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A recipe that uses a part, with required values given, and where the part stands."""
+    section: dict[str, Any] = {"kind": name}
+    section |= {key: "somewhere" for key, param in entry(kind, name).params.items() if param.default is REQUIRED}
+    place = PLACES[kind]
+    data = base()
+    if len(place) == 1:
+        data[place[0]] = section
+    else:
+        data.setdefault(place[0], {})[place[1]] = section
+    return data, place
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_every_parameter_of_every_part(kind: str, name: str) -> None:
+    for key, param in entry(kind, name).params.items():
+        values = list(WRONG[param.type])
+        if param.choices:
+            values += ["nonsense", "ünïcode", "x" * 5000] if param.type is str else ["0", "2", "-1", "99"]
+        elif param.type is str:
+            values += ["x" * 5000]
+        elif param.type is not tuple:
+            values += outside(param.within) if param.type is float else [value for value in outside(param.within) if "." not in value]
+        for value in values:
+            if not (param.optional and value == "null"):
+                data, place = part_data(kind, name)
+                refused(data, (*place, key), value)
+
+
+@pytest.mark.parametrize(("kind", "name"), PARTS)
+def test_unknown_and_duplicate_keys_and_kinds_of_every_part(kind: str, name: str) -> None:
+    data, place = part_data(kind, name)
+    for key in ("knid", "größe", "x" * 300, "__class__", "model_config", "kind_"):
+        refused_key(data, place, key)
+    for value in ("nonsense", "3", "true", "[]", "ünïcode", "x" * 5000, "{a: 1}", ".nan"):
+        fresh, place = part_data(kind, name)
+        refused(fresh, (*place, "kind"), value)
+    lines = list(block(data))
+    at = lines.index(" " * 2 * len(place) + f"kind: {name}")
+    assert faults([*lines[: at + 1], lines[at], *lines[at + 1 :]]).get(".".join((*place, "kind"))) == at + 2
+
+
+def refused_key(data: dict[str, Any], place: tuple[str, ...], key: str) -> None:
+    section = data
+    for step in place:
+        section = section[step]
+    section[key] = "MARKED"
+    lines = list(block(data))
+    del section[key]
+    line = next(i for i, text in enumerate(lines) if text.endswith(": MARKED"))
+    found = faults(lines)
+    named = [path for path, at in found.items() if at == line + 1 and path.startswith(".".join(place))]
+    assert named, f"{key} at {place} gave {found}"
+
+
+FIXED: list[tuple[str, type[BaseModel]]] = [("train", Train), ("sample", Sample), ("evaluate", Evaluate)]
+FIELDS = [(section, key) for section, model in FIXED for key in model.model_fields if key not in ("solver", "plan")]
+
+
+def type_of(value: Any, key: str) -> type:
+    return {"micro_batch": int, "threads": int, "max_minutes": float}.get(key, type(value))
+
+
+@pytest.mark.parametrize(("section", "key"), FIELDS)
+def test_every_key_of_the_fixed_sections(section: str, key: str) -> None:
+    default = dict(FIXED)[section].model_fields[key].default
+    kind = type_of(default, key)
+    values = (
+        WRONG[kind] if key != "guidance_interval" else ["[0]", "[0, 1, 1]", "[-1, 0]", "[0, 2]", "[.nan, 1]", "[1, 0]", "0", "[a, b]", "{}"]
+    )
+    if kind in (int, float):
+        values = [*values, "-1", "1e300" if kind is float else "10000000000000000000"]
+    for value in values:
+        if not (default is None and value == "null"):
+            refused(base(train={"steps": 100}), (section, key), value)
+
+
+@pytest.mark.parametrize("section", [name for name, _ in FIXED])
+def test_unknown_duplicate_and_misshapen_fixed_sections(section: str) -> None:
+    data = base(**{section: {"steps": 100}})
+    for key in ("stps", "größe", "x" * 300, "model_fields"):
+        refused_key(data, (section,), key)
+    lines = list(block(data))
+    assert faults([*lines, f"{section}: {{steps: 3}}"]).get(section) == len(lines) + 1
+    assert faults([*lines, "  steps: 3"]).get(f"{section}.steps") == len(lines) + 1
+    for value in ("3", "[]", "text", "null", "true"):
+        refused(base(), (section,), value)
+
+
+@pytest.mark.parametrize("value", ["2", "0", "'1'", "1.0", "null", "true"])
+def test_other_formats(value: str) -> None:
+    refused(base(), ("format",), value)
+
+
+@pytest.mark.parametrize("value", ["''", "a b", "../up", "/root", "ünïcode", "x" * 65, ".hidden", "3", "null", "[a]", '"a\\n"'])
+def test_names_that_are_no_folder_names(value: str) -> None:
+    refused(base(), ("name",), value)
+
+
+def test_every_section_and_part_is_fuzzed() -> None:
+    """A new kind of part or section must be put into the tables above."""
+    assert set(PLACES) == set(kinds())
+    assert set(Recipe.model_fields) == {"format", "name", *(place[0] for place in PLACES.values()), *(name for name, _ in FIXED)}
+    assert all(model_of(kind, name).model_fields for kind, name in PARTS)
+
+
+_LINES = sorted({line for path in shipped().values() for line in path.read_text().splitlines() if not line.startswith("#")})
+_PIECES = st.sampled_from(
+    [*_LINES, "kind: flow", "  steps: 1e3", "x: {a: [1, 2", "null", "<<: *a", "- 1", "train: {steps: .inf}", "\t", "ä: ö"]
+)
+_KEYS = st.sampled_from(
+    ["train.steps", "schedule.kind", "network", "network.channels", "sample.plan.kind", "x.y.z", "name", "train", "", "a=b", "data.size"]
+)
+_VALUES = st.sampled_from(["1", "flow", "[1, 2]", "{kind: mlp}", "null", "1e-4", "'", "[", "-1", ".nan", "9" * 70, "karras"]) | st.text(
+    max_size=6
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(_PIECES, max_size=30), st.lists(st.tuples(_KEYS, _VALUES).map("=".join), max_size=4))
+def test_shuffled_recipes_and_overrides_raise_only_recipe_errors(lines: list[str], words: list[str]) -> None:
+    with contextlib.suppress(RecipeError):
+        Recipe.parse(read("\n".join(lines).encode()), words)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(shipped())), st.integers(0, 3000), st.integers(0, 12), st.text(max_size=4))
+def test_recipes_with_a_wound_raise_only_recipe_errors(name: str, at: int, length: int, put: str) -> None:
+    text = shipped()[name].read_text()
+    with contextlib.suppress(RecipeError):
+        Recipe.parse(read((text[:at] + put + text[at + length :]).encode(errors="surrogatepass")))
