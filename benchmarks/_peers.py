@@ -44,6 +44,9 @@ def from_diffusers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for name in [name for name in renamed if ".to_q." in name]:
         parts = [renamed.pop(name.replace(".to_q.", f".to_{part}.")) for part in "qkv"]
         renamed[name.replace(".to_q.", ".qkv.")] = torch.cat(parts)
+    for name, value in renamed.items():
+        if ".attention." in name and value.ndim == 2:
+            renamed[name] = value[:, :, None, None]
     return renamed
 
 
@@ -72,6 +75,17 @@ def lucidrains_unet(width: int, multiples: Sequence[int]) -> nn.Module:
     return Unet(width, dim_mults=tuple(multiples))
 
 
+_UNUSED = (
+    "torchvision.transforms",
+    "torchvision.utils",
+    "scipy.optimize",
+    "ema_pytorch",
+    "accelerate",
+    "pytorch_fid.fid_score",
+    "pytorch_fid.inception",
+)
+
+
 class _StandIn(types.ModuleType):
     """A module whose every name is an empty class: enough for an import whose result is never used."""
 
@@ -83,9 +97,7 @@ class _StandIn(types.ModuleType):
 
 def with_stand_ins() -> None:
     """Let denoising-diffusion-pytorch import without what only its trainer needs (a CUDA build of torchvision among it)."""
-    for name in _with_parents(
-        "torchvision.transforms", "torchvision.utils", "scipy.optimize", "ema_pytorch", "accelerate", "pytorch_fid.fid_score", "pytorch_fid.inception"
-    ):
+    for name in _with_parents(*_UNUSED):
         if name not in sys.modules:
             stand_in = _StandIn(name)
             stand_in.__path__ = []

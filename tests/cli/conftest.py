@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_calls import SHORT, Call, Outcome
+from cli_calls import Call, Outcome, short
 
 from ornstein.cli.main import main
 
@@ -43,6 +43,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of twelve steps on points; tests that change it copy it first."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
     with pytest.raises(SystemExit) as left:
-        main(["train", "points", "--out", str(folder), *SHORT])
+        main(["train", "points", "--out", str(folder), *short()])
     assert left.value.code == 0
     return folder

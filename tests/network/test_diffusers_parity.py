@@ -14,7 +14,7 @@ from ornstein.network.unet import UNet
 pytest.importorskip("diffusers", reason="diffusers lives in .venv-bench (make bench-install)")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from _peers import diffusers_unet, from_diffusers  # noqa: E402
+from _peers import diffusers_unet, from_diffusers
 
 
 @pytest.mark.parametrize(("channels", "attention", "size"), [((32, 64), (1,), 8), ((64, 64, 32), (0, 2), 16), ((32, 64, 64), (), 12)])

@@ -96,14 +96,16 @@ def test_long_series_are_thinned_out_and_keep_their_ends() -> None:
     assert values_along(svg, "y")(piece[-1][1]) == pytest.approx(2, abs=0.01)
 
 
-def test_each_line_ends_in_its_last_value_and_no_two_touch() -> None:
-    series = [Series(f"n{i}", [0, 1], [i, 5 + i / 1000], i + 1) for i in range(4)]
+@pytest.mark.parametrize(("first", "last"), [(0, 5), (5, 0.5)])
+def test_each_line_ends_in_its_last_value_and_no_two_touch(first: float, last: float) -> None:
+    series = [Series(f"n{i}", [0, 1], [first, last + i / 100], i + 1) for i in range(4)]
     svg = ET.fromstring(line_plot("t", series, STEP, LOSS))
     labels = [one for one in svg.iter("text") if (one.get("class") or "").startswith("value")]
     heights = sorted(float(one.get("y") or 0) for one in labels)
-    assert {one.get("class"): read(one.text or "") for one in labels} == {f"value f{i + 1}": round(5 + i / 1000, 2) for i in range(4)}
+    assert {one.get("class"): read(one.text or "") for one in labels} == {f"value f{i + 1}": last + i / 100 for i in range(4)}
     assert min(np.diff(heights)) >= 14.9
-    assert heights[-1] < HEIGHT - 40
+    (base,) = {float(one.get("y1") or 0) for one in svg.iter("line") if one.get("class") == "base" and one.get("y1") == one.get("y2")}
+    assert heights[-1] <= base + 5
 
 
 def test_the_legend_names_what_is_drawn_and_nothing_faint_or_empty() -> None:

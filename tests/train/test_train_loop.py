@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from train_world import CLASSES, Doubles, Spy, child, contents, network, objective, points, run, settings, split, trainer
+from train_world import CLASSES, Doubles, Spy, child, contents, ending, network, objective, points, run, settings, split, trainer
 
 from ornstein.base.errors import CheckpointError, MissingExtra, UsageError
 from ornstein.base.keys import Keys
@@ -156,7 +156,8 @@ def test_what_is_yielded_and_written(place: Path) -> None:
 
 
 def test_the_best_checkpoint_is_kept_and_named(place: Path) -> None:
-    records = run(trainer(place, data=split(train=6), steps=60, evaluate_every=6, checkpoint_every=4, keep=1, learning_rate=0.05, decay="constant"))
+    often = {"steps": 60, "evaluate_every": 6, "checkpoint_every": 4, "keep": 1}
+    records = run(trainer(place, data=split(train=6), learning_rate=0.05, decay="constant", **often))
     heldout = {record["step"]: record["heldout"] for record in records if record["event"] == "evaluation"}
     best = min(heldout, key=lambda step: heldout[step])
     assert 6 < best < 60
@@ -351,7 +352,7 @@ def test_the_state_of_an_objective_is_part_of_the_checkpoint(place: Path) -> Non
     assert made.restore() == 8
     assert made.state.objective["count"] == 8
     list(made.records())
-    assert contents(place / "whole")["checkpoints/step-12/model.safetensors"] == contents(place / "cut")["checkpoints/step-12/model.safetensors"]
+    assert ending(place / "whole", 12) == ending(place / "cut", 12)
 
 
 # -- TensorBoard --------------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from train_world import child
@@ -25,8 +25,6 @@ from train_world import child
 from ornstein.base.errors import CheckpointError, StorageError
 from ornstein.train.tensors import Stamp, check_like, read_tensors, write_tensors
 
-CASES = int(os.environ.get("ORNSTEIN_FUZZ", "500"))  # `make test-full` asks for 100,000
-MANY = settings(max_examples=CASES, deadline=1000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SOUND = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([True, False]), "n": torch.tensor(7)}
 
 
@@ -40,11 +38,13 @@ def _entry(begin: int, end: int, shape: list[Any], dtype: str = "F32") -> dict[s
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
-)
+KINDS = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+
+
+@pytest.mark.parametrize("dtype", [getattr(torch, kind) for kind in KINDS], ids=KINDS)
 def test_round_trip_and_both_ways_with_the_library(place: Path, dtype: torch.dtype) -> None:
-    tensors = {"a": (torch.arange(24) % 5).to(dtype).reshape(2, 3, 4), "b": torch.ones((), dtype=dtype), "c": torch.zeros(0, 3, dtype=dtype)}
+    counted = (torch.arange(24) % 5).to(dtype).reshape(2, 3, 4)
+    tensors = {"a": counted, "b": torch.ones((), dtype=dtype), "c": torch.zeros(0, 3, dtype=dtype)}
     stamp = write_tensors(place / "own.safetensors", tensors)
     safetensors.torch.save_file(tensors, place / "theirs.safetensors", {"note": "any"})
     for found in (
@@ -272,20 +272,29 @@ def _read_or_refuse(path: Path) -> None:
     assert safetensors.torch.load_file(path).keys() == found.keys()  # what we accept, the library accepts
 
 
-@MANY
-@given(header=_HEADER, body=st.binary(max_size=40))
-def test_fuzzed_headers(place: Path, header: Any, body: bytes) -> None:
-    _read_or_refuse(_file(place / "w", header, body))
+@pytest.mark.parametrize("cases", [250, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_fuzzed_headers(place: Path, cases: int) -> None:
+    @settings(max_examples=cases, deadline=1000)
+    @given(header=_HEADER, body=st.binary(max_size=40))
+    def holds(header: Any, body: bytes) -> None:
+        _read_or_refuse(_file(place / "w", header, body))
+
+    holds()
 
 
-@MANY
-@given(data=st.data())
-def test_fuzzed_bytes(place: Path, data: st.DataObject) -> None:
-    if not (place / "sound").exists():
-        write_tensors(place / "sound", SOUND)
-    text = bytearray((place / "sound").read_bytes())
-    for at, value in data.draw(st.lists(st.tuples(st.integers(0, len(text) - 1), st.integers(0, 255)), min_size=1, max_size=4)):
-        text[at] = value
-    cut = data.draw(st.integers(0, len(text)) | st.just(len(text)))
-    (place / "w").write_bytes(text[:cut] + data.draw(st.binary(max_size=8) | st.just(b"")))
-    _read_or_refuse(place / "w")
+@pytest.mark.parametrize("cases", [150, pytest.param(25_000, marks=pytest.mark.slow)])
+def test_fuzzed_bytes(place: Path, cases: int) -> None:
+    write_tensors(place / "sound", SOUND)
+    sound = (place / "sound").read_bytes()
+    change = st.tuples(st.integers(0, len(sound) - 1), st.integers(0, 255))
+
+    @settings(max_examples=cases, deadline=1000)
+    @given(st.lists(change, min_size=1, max_size=4), st.integers(0, len(sound)) | st.just(len(sound)), st.binary(max_size=8) | st.just(b""))
+    def holds(changes: list[tuple[int, int]], cut: int, more: bytes) -> None:
+        text = bytearray(sound)
+        for at, value in changes:
+            text[at] = value
+        (place / "w").write_bytes(text[:cut] + more)
+        _read_or_refuse(place / "w")
+
+    holds()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -122,6 +123,17 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+def ending(folder: Path, step: int = 10) -> dict[str, bytes]:
+    """Weights, average, optimiser, state, log and best of a finished run: equal to the bit however it was interrupted."""
+    files = contents(folder)
+    return {name: files[name] for name in files if name in ("metrics.jsonl", "best.json") or name.startswith(f"checkpoints/step-{step}/")}
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What an interrupted write left."""
+    return list(folder.rglob("*.tmp-*"))
+
+
 # -- other processes ------------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +151,8 @@ def _in_child(work: Callable[..., None], *arguments: Any) -> None:
     try:
         work(*arguments)
     except OrnsteinError as error:
-        sys.stderr.write(f"{error}\n")
+        with contextlib.suppress(OSError):  # a limit on file sizes holds for a captured stream as well
+            sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
 
 

@@ -20,11 +20,11 @@ def doctor(
     with quiet_stdout():
         from ornstein.run.doctor import examine_machine, examine_run
 
-        result: dict[str, Any] = {"machine": examine_machine()}
-        if folder is not None:
-            result["run"] = examine_run(folder)
-    emit(result, json, *_machine_lines(result["machine"]), *_run_lines(result.get("run"), folder))
-    if folder is not None and not result["run"]["sound"]:
+        run = None if folder is None else examine_run(folder)
+        machine = examine_machine()
+    result = {"machine": machine} | ({} if run is None else {"run": run})
+    emit(result, json, *_machine_lines(machine), *_run_lines(run, folder))
+    if run is not None and not run["sound"]:
         raise typer.Exit(CheckpointError.exit_code)
 
 

@@ -20,14 +20,15 @@ def measure(folder: Path, checkpoint: str) -> dict[str, Any]:
     from ornstein.cli.machine import prepare
     from ornstein.cli.progress import Progress
     from ornstein.run.folder import RunFolder
-    from ornstein.run.report import report as write
 
     with quiet_stdout():
         prepare(RunFolder.open(folder).recipe().train.threads)
         from ornstein.run.evaluate import evaluate
 
         with Progress() as show:
-            result = evaluate(folder, checkpoint, show)
+            result = evaluate(folder, show, checkpoint)
+        from ornstein.run.report import report as write
+
         return {**result, "report": str(write(folder))}
 
 

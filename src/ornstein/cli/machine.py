@@ -21,7 +21,7 @@ def prepare(threads: int | None = None) -> dict[str, Any]:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("medium")
     error = _product_error()
-    if error > EXACT:
+    if not error <= EXACT:  # also where the product is no number
         torch.set_float32_matmul_precision("highest")
     return {"threads": torch.get_num_threads(), "matmul_precision": torch.get_float32_matmul_precision(), "matmul_error": error}
 

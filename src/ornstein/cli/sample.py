@@ -31,7 +31,6 @@ def sample(
     from ornstein.cli.machine import prepare
     from ornstein.cli.progress import Progress
     from ornstein.run.folder import RunFolder
-    from ornstein.run.report import report
 
     with quiet_stdout():
         recipe = RunFolder.open(folder).recipe()
@@ -41,5 +40,7 @@ def sample(
         options = DrawOptions(count, label, solver, plan, steps, evaluations, guidance, seed, checkpoint, out)
         with Progress() as show:
             result = draw(folder, options, show)
+        from ornstein.run.report import report
+
         report(folder)
     emit(result, json, f"Wrote {result['samples']} samples to {result['out']}")

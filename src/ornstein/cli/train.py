@@ -45,7 +45,6 @@ def run(recipe: Recipe, folder: Path, *, resume: bool, init_from: Path | None = 
     from ornstein.cli.machine import prepare
     from ornstein.cli.progress import Progress
     from ornstein.run.folder import RunFolder
-    from ornstein.run.report import report
     from ornstein.run.train import train
 
     with quiet_stdout():
@@ -55,6 +54,8 @@ def run(recipe: Recipe, folder: Path, *, resume: bool, init_from: Path | None = 
         say(f"{'Going on with' if resume else 'Training'} {recipe.name} in {folder}")
         with Progress(recipe.train.steps) as show:
             result = train(recipe, folder, resume=resume, init_from=init_from, show=show, machine=prepare(recipe.train.threads))
+        from ornstein.run.report import report
+
         return {**result, "report": str(report(folder))}
 
 

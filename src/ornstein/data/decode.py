@@ -10,11 +10,11 @@
 | several pictures in a camera's JPEG (MPO) | the first, which is the photograph |
 | more than 2^26 pixels, by the size in its header (a decompression bomb) | bad, refused before any pixel is decoded |
 | EXIF orientation | turned upright |
-| CMYK, YCbCr, palette, bilevel | converted to RGB; embedded colour profiles are not applied |
+| CMYK, YCbCr, Lab, palette, bilevel | converted to RGB; embedded colour profiles are not applied |
 | 16-bit grey | value / 257, rounded to 8 bits |
 | 16-bit colour | high byte (at most one level from value / 257) |
 | 32-bit integer grey | as 16-bit grey where every value fits, else bad |
-| floating point, Lab, 16-bit grey with a transparent value | bad: no agreed conversion to 8 bits |
+| floating point, 16-bit grey with a transparent value | bad: no agreed conversion to 8 bits |
 | transparency (alpha channel, transparent colour) | laid over white |
 | colour where one channel is asked for | luma, ITU-R BT.601 |
 | grey where three channels are asked for | repeated |
@@ -109,10 +109,7 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
         above = image.convert("RGBA")
         image = Image.new("RGB", above.size, "white")
         image.paste(above, mask=above.getchannel("A"))
-    try:
-        return image.convert("RGB").convert(mode)
-    except ValueError as error:
-        raise BadImage(f"pixels of mode {image.mode} have no agreed conversion to 8 bits") from error
+    return image.convert("RGB").convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -12,10 +12,11 @@ Class names come from `classes.txt` beside the files, one a line, else they are 
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import zlib
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -90,9 +91,9 @@ def _dataset(part: Records, names: tuple[str, ...], size: int) -> Dataset:
     return Dataset(framed(images, size), labels, names, "image")
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedIOBase:
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]  # the module's own class of binary file
+        return gzip.open(path, "rb")
     return open(path, "rb")
 
 
@@ -102,7 +103,7 @@ def _most(path: Path) -> int:
     return min(MAX_BYTES, _RATIO * size if path.suffix == ".gz" else size)
 
 
-def _parse(stream: BinaryIO, dimensions: int, most: int) -> np.ndarray:
+def _parse(stream: io.BufferedIOBase, dimensions: int, most: int) -> np.ndarray:
     magic, expected = stream.read(4), bytes((0, 0, 8, dimensions))
     if magic != expected:
         raise ValueError(f"it begins with {magic.hex() or 'nothing'} where {expected.hex()} is expected")

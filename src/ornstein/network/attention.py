@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""softmax(Q K^T / sqrt(d)) V for queries, keys and values packed as one projection leaves them.
+"""V softmax(K^T Q / sqrt(d)) for queries, keys and values packed as a 1x1 convolution leaves them: tokens last.
 
 Everywhere but in bfloat16 on a CPU this is torch's fused kernel. There its backward pass takes ten times as long as in
 float32, so short sequences go through matrix products of our own: scores and softmax in float32, the probabilities P
-and every other product in bfloat16 (its sums in float32), which has the fused kernel's error. With dO the gradient of
-the output and S = Q K^T / sqrt(d):
+(row i: what token i attends to) and every other product in bfloat16 with float32 sums, which has the fused kernel's
+error. With O = V P^T, dO its gradient and S = Q^T K / sqrt(d):
 
-    dV = P^T dO,   dP = dO V^T,   dS = P (dP - sum(P dP)),   dQ = dS K / sqrt(d),   dK = dS^T Q / sqrt(d)
+    dV = dO P,   dP = dO^T V,   dS = P (dP - sum_j(P dP)),   dQ = K dS^T / sqrt(d),   dK = Q dS / sqrt(d)
 
 The batch is taken in pieces whose scores stay in the processor's cache.
 """
@@ -29,13 +29,13 @@ _SCORES_AT_ONCE = 1 << 20
 """Scores computed per piece: 4 MiB in float32."""
 
 
-def attend(qkv: Float[Tensor, "batch tokens 3 heads width"]) -> Float[Tensor, "batch tokens heads_width"]:
-    """Attention of every token to every token, head by head, heads side by side in the result.
+def attend(qkv: Float[Tensor, "batch 3 heads width tokens"]) -> Float[Tensor, "batch heads_width tokens"]:
+    """Attention of every token to every token, head by head, heads one after the other in the result.
 
     In bfloat16 on a CPU it has a first derivative in reverse mode only.
     """
     if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16:
-        if qkv.shape[1] <= _LONGEST:
+        if qkv.shape[-1] <= _LONGEST:
             mixed: Tensor = _ShortAttention.apply(qkv)  # type: ignore[no-untyped-call]
             return mixed
         return _fused(qkv.float()).to(qkv.dtype)
@@ -43,9 +43,9 @@ def attend(qkv: Float[Tensor, "batch tokens 3 heads width"]) -> Float[Tensor, "b
 
 
 def _fused(qkv: Tensor) -> Tensor:
-    query, key, value = qkv.permute(2, 0, 3, 1, 4)
+    query, key, value = qkv.transpose(-1, -2).contiguous().unbind(1)  # the kernel wants a token's numbers side by side
     with torch.autocast(qkv.device.type, enabled=False):
-        return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return functional.scaled_dot_product_attention(query, key, value).transpose(-1, -2).flatten(1, 2)
 
 
 class _ShortAttention(torch.autograd.Function):
@@ -53,46 +53,45 @@ class _ShortAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor) -> Tensor:
-        batch, tokens, _, heads, width = qkv.shape
-        out = qkv.new_empty(batch, tokens, heads, width)
-        probabilities = qkv.new_empty(batch, heads * tokens, tokens)
+        batch, _, heads, width, tokens = qkv.shape
+        out = qkv.new_empty(batch, heads, width, tokens)
+        probabilities = qkv.new_empty(batch, heads, tokens, tokens)
         with torch.autocast("cpu", enabled=False):
             for rows in _pieces(qkv):
                 query, key, value = _by_head(qkv[rows])
-                scores = torch.bmm(query.float(), key.float().transpose(1, 2)).mul_(width**-0.5)
-                weights = torch.softmax(scores, dim=-1).to(qkv.dtype)
-                probabilities[rows] = weights.view(-1, heads * tokens, tokens)
-                out[rows] = torch.bmm(weights, value).view(-1, heads, tokens, width).transpose(1, 2)
+                scores = torch.bmm(query.float().transpose(1, 2), key.float()).mul_(width**-0.5)
+                p = probabilities[rows].view(-1, tokens, tokens).copy_(torch.softmax(scores, dim=-1))
+                torch.bmm(value, p.transpose(1, 2), out=out[rows].view(-1, width, tokens))
         ctx.save_for_backward(qkv, probabilities)
-        return out.flatten(2)
+        return out.flatten(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> Tensor:
         qkv, probabilities = ctx.saved_tensors
-        _, tokens, _, heads, width = qkv.shape
-        grad = torch.empty_like(qkv)
+        _, _, heads, width, tokens = qkv.shape
+        grad_out, grad = grad_out.contiguous(), torch.empty_like(qkv)
         with torch.autocast("cpu", enabled=False):
             for rows in _pieces(qkv):
                 query, key, value = _by_head(qkv[rows])
-                weights = probabilities[rows].view(-1, tokens, tokens)
-                grad_piece = grad_out[rows].view(-1, tokens, heads, width).transpose(1, 2).reshape(-1, tokens, width)
-                grad_weights = torch.bmm(grad_piece, value.transpose(1, 2))
-                grad_scores = torch.ops.aten._softmax_backward_data(grad_weights, weights, -1, qkv.dtype)
-                by_head = torch.empty_like(query).expand(3, -1, -1, -1).contiguous()
-                torch.bmm(grad_scores, key, out=by_head[0]).mul_(width**-0.5)
-                torch.bmm(grad_scores.transpose(1, 2), query, out=by_head[1]).mul_(width**-0.5)
-                torch.bmm(weights.transpose(1, 2), grad_piece, out=by_head[2])
-                grad[rows] = by_head.view(3, -1, heads, tokens, width).permute(1, 3, 0, 2, 4)
+                p = probabilities[rows].view(-1, tokens, tokens)
+                pull = grad_out[rows].view(-1, width, tokens)
+                grad_p = torch.bmm(pull.transpose(1, 2), value)
+                grad_scores = torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype).mul_(width**-0.5)
+                piece = query.new_empty(3, *query.shape)
+                torch.bmm(key, grad_scores.transpose(1, 2), out=piece[0])
+                torch.bmm(query, grad_scores, out=piece[1])
+                torch.bmm(pull, p, out=piece[2])
+                grad[rows] = piece.view(3, -1, heads, width, tokens).transpose(0, 1)
         return grad
 
 
 def _pieces(qkv: Tensor) -> Iterator[slice]:
-    batch, tokens, _, heads, _ = qkv.shape
+    batch, _, heads, _, tokens = qkv.shape
     size = max(1, _SCORES_AT_ONCE // (heads * tokens**2))
     return (slice(start, start + size) for start in range(0, batch, size))
 
 
 def _by_head(qkv: Tensor) -> Tensor:
-    """`(batch, tokens, 3, heads, width)` to `(3, batch * heads, tokens, width)`, contiguous."""
-    return qkv.permute(2, 0, 3, 1, 4).reshape(3, -1, qkv.shape[1], qkv.shape[4])
+    """`(batch, 3, heads, width, tokens)` to `(3, batch * heads, width, tokens)`."""
+    return qkv.transpose(0, 1).reshape(3, -1, *qkv.shape[3:])

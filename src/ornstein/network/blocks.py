@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ornstein.network.attention import attend
+from ornstein.network.pointwise import Pointwise
 
 EPS = 1e-5
 """Added to the variance in every normalisation."""
@@ -70,7 +71,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = NormSiLU(after, groups)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zeroed(nn.Conv2d(after, after, 3, padding=1))
-        self.shortcut = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.shortcut = Pointwise(before, after) if before != after else nn.Identity()
 
     def forward(self, x: Float[Tensor, "batch before h w"], embedding: Float[Tensor, "batch width"]) -> Float[Tensor, "batch after h w"]:
         """`embedding` comes activated."""
@@ -93,14 +94,14 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = channels // head_width
         self.norm = GroupNorm(channels, groups)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.output = zeroed(nn.Linear(channels, channels))
+        self.qkv = Pointwise(channels, 3 * channels)
+        self.output = zeroed(Pointwise(channels, channels))
 
     def forward(self, x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
         """The input plus the projected mixture of all pixels' values."""
-        pixels = self.norm(x).flatten(2).transpose(1, 2)
-        mixed = attend(self.qkv(pixels).view(len(x), -1, 3, self.heads, x.shape[1] // self.heads))
-        out: Tensor = x + self.output(mixed).transpose(1, 2).reshape(x.shape)
+        batch, channels, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).view(batch, 3, self.heads, channels // self.heads, height * width)
+        out: Tensor = x + self.output(attend(qkv).view(x.shape))
         return out
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ornstein import __version__
@@ -146,7 +148,7 @@ def write_samples(
         save_png(out / f"{name}.png", grid(images[i : i + 1], 1, 1, margin=0), alone)
 
 
-def class_grid(images: np.ndarray[Any, Any], labels: Sequence[int] | None, facts: Facts, most: int = 100) -> Any:
+def class_grid(images: NDArray[np.uint8], labels: Sequence[int] | None, facts: Facts, most: int = 100) -> Image.Image:
     """A grid with a column per class where classes come in turn, of at most `most` images."""
     shown = images[:most]
     columns = facts.classes if labels is not None and 1 < facts.classes <= 12 and list(labels[: facts.classes]) == list(range(facts.classes)) else 0
@@ -191,9 +193,9 @@ def _check_label(facts: Facts, label: int | None) -> None:
         raise UsageError(f"This run has no class {label}.", f"Give a label from 0 to {facts.classes - 1}.")
 
 
-def _numpy(raw: Tensor) -> np.ndarray[Any, Any]:
+def _numpy(raw: Tensor) -> NDArray[Any]:
     """Images as `(n, h, w)` or `(n, h, w, c)`; anything else as it is."""
-    array: np.ndarray[Any, Any] = raw.numpy()
+    array: NDArray[Any] = raw.numpy()
     if array.ndim != 4:
         return array
     return array[:, 0] if array.shape[1] == 1 else array.transpose(0, 2, 3, 1)

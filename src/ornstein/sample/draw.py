@@ -79,5 +79,8 @@ def _blocks(seeds: Sequence[int], size: int) -> Iterator[tuple[int, list[int]]]:
 
 
 def moves_within(solver: Solver, evaluations: int) -> int:
-    """The most moves that cost at most `evaluations` denoiser calls, where the move into clean data costs one."""
+    """The most moves that cost at most `evaluations` denoiser calls, where the move into clean data costs one.
+
+    On a path that starts without signal the first move costs one too, so a two-stage rule may leave a call unused.
+    """
     return evaluations if solver.stages == 1 or "clean" in solver.ends else max(1, (evaluations - 1) // solver.stages + 1)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.base.errors import CheckpointError
+from ornstein.base.errors import CheckpointError, StorageError
 from ornstein.base.files import atomic_folder, read_json, write_bytes, write_json
 from ornstein.train.tensors import Stamp, read_tensors, stamp_of, strict_json, write_tensors
 
@@ -146,14 +146,30 @@ def prune(folder: Path, keep: int, also: Iterable[int] = ()) -> list[int]:
     return removed
 
 
+def withdraw(folder: Path, step: int) -> None:
+    """Remove the checkpoint of a step, to write another of the same step. Raises StorageError."""
+    try:
+        (path_of(folder, step) / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(path_of(folder, step))
+    except OSError as error:
+        what = f"Could not replace {path_of(folder, step)}: {error.strerror or error}."
+        raise StorageError(what, "Make the folder writable.") from error
+
+
 def set_aside(folder: Path, beyond: int) -> list[Path]:
-    """Rename every checkpoint newer than the step `beyond`, which the reader has found invalid; returns the new names."""
+    """Rename every checkpoint newer than the step `beyond`, which the reader has found invalid; returns the new names.
+
+    Raises StorageError.
+    """
     moved = []
     for step in steps_in(folder):
         if step > beyond:
             path = path_of(folder, step)
             names = (path.with_name(f"{path.name}.invalid-{count}") for count in range(1, 1_000_000))
-            moved.append(path.rename(next(name for name in names if not name.exists())))
+            try:
+                moved.append(path.rename(next(name for name in names if not name.exists())))
+            except OSError as error:
+                raise StorageError(f"Could not rename {path}: {error.strerror or error}.", "Make the folder writable.") from error
     return moved
 
 

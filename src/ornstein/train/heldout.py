@@ -37,6 +37,11 @@ def batch_of(examples: Dataset, rows: Int[Tensor, " batch"], codec: Codec, devic
     return Batch(codec.encode(examples.raw[rows].to(device)), Cond(label=labels))
 
 
+def finite_or_none(value: float | None) -> float | None:
+    """A number as JSON knows it: NaN and infinity are null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 class Measure(NamedTuple):
     """One evaluation: mean loss of held-out and of training examples, and [t, loss] of the held-out ones by noise level."""
 
@@ -46,8 +51,8 @@ class Measure(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, which know no NaN: a loss that is not finite is null."""
-        levels = [[t, _or_none(loss)] for t, loss in self.by_level]
-        return {"heldout": _or_none(self.heldout), "train_fixed": _or_none(self.train_fixed), "by_level": levels}
+        levels = [[t, finite_or_none(loss)] for t, loss in self.by_level]
+        return {"heldout": finite_or_none(self.heldout), "train_fixed": finite_or_none(self.train_fixed), "by_level": levels}
 
 
 class Heldout:
@@ -102,7 +107,7 @@ class Overfitting:
     Args:
         best_step: step with the lowest held-out loss; None before the first evaluation.
         best_heldout: that loss.
-        best_train: training loss at that step.
+        best_train: training loss at that step; None where it was not finite.
         worse: evaluations in a row since, all above it.
     """
 
@@ -114,7 +119,7 @@ class Overfitting:
     def after(self, step: int, measure: Measure) -> Overfitting:
         """With one more evaluation. One that is not finite never is the best."""
         if self.best_heldout is None or measure.heldout < self.best_heldout:
-            return Overfitting(step, measure.heldout, measure.train_fixed) if math.isfinite(measure.heldout) else self
+            return Overfitting(step, measure.heldout, finite_or_none(measure.train_fixed)) if math.isfinite(measure.heldout) else self
         return Overfitting(self.best_step, self.best_heldout, self.best_train, self.worse + 1)
 
     def note(self, measure: Measure, memorised: float | None) -> str | None:
@@ -143,11 +148,7 @@ class Overfitting:
         """The inverse of `to_json`. Raises CheckpointError naming `path`."""
         keys = set(Overfitting().to_json())
         if isinstance(value, dict) and value.keys() == keys and type(value["worse"]) is int:
-            rest = [value[key] for key in ("best_step", "best_heldout", "best_train")]
-            if rest == [None, None, None] or [type(number) for number in rest] == [int, float, float]:
+            kinds = [type(value[key]) for key in ("best_step", "best_heldout", "best_train")]
+            if kinds in ([type(None)] * 3, [int, float, float], [int, float, type(None)]):
                 return Overfitting(**value)
         raise CheckpointError(f"{path} has no usable 'overfitting'.", "Use another checkpoint.")
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -34,7 +34,7 @@ from ornstein.model.denoiser import Model
 from ornstein.objective.record import LossRecord, Objective
 from ornstein.train import checkpoint
 from ornstein.train.device import check_precision, resolve_device
-from ornstein.train.heldout import Heldout, batch_of
+from ornstein.train.heldout import Heldout, batch_of, finite_or_none
 from ornstein.train.journal import Journal
 from ornstein.train.lock import Lock
 from ornstein.train.ranks import Ranks
@@ -95,6 +95,7 @@ class Trainer:
         self.warnings: list[str] = []
         self.journal: Journal | None = None
         self._saved: int | None = None
+        self._saved_evaluation: int | None = None
         self._lock = lock if lock is not None or not self.ranks.leads else Lock(folder)
 
     # -- beginning and end -----------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Trainer:
         found = checkpoint.newest_valid(self.checkpoints, self.warnings.append, self.state.check)
         if found is not None:
             self.state.load(found)
-            self._saved = found.step
+            self._saved, self._saved_evaluation = found.step, self.state.progress.evaluated
             if found.manifest["torch"] != torch.__version__:
                 versions = f"torch {found.manifest['torch']} before, {torch.__version__} now"
                 self.warnings.append(f"The run continues, but not bit for bit: {versions}.")
@@ -157,13 +158,13 @@ class Trainer:
             with Signals() as signals:
                 yield self._event("start", steps=settings.steps, device=str(self.device), warnings=self.warnings)
                 while True:
-                    if self._is_due(settings.evaluate_every) and progress.evaluated != progress.step and signals.received is None:
-                        yield from self._evaluate()
                     called = self.ranks.any(signals.received is not None, self.device)
                     late = self.ranks.any(time.monotonic() >= ends, self.device)
+                    if self._is_due(settings.evaluate_every) and progress.evaluated != progress.step and not called:
+                        yield from self._evaluate()
                     if called or late or self._is_due(settings.checkpoint_every):
                         yield from self._save()
-                    if progress.step >= settings.steps:
+                    if progress.step >= settings.steps and progress.evaluated == progress.step:
                         yield self._event("finished", best_step=progress.overfitting.best_step)
                         return
                     if called:
@@ -290,32 +291,36 @@ class Trainer:
 
     def _evaluate(self) -> Iterator[Record]:
         """Measure the averaged weights, and save them where they are the best so far."""
+        progress = self.state.progress
+        progress.evaluated = progress.step
         if self.journal is None:
             return
-        progress = self.state.progress
         measure = self.heldout.measure(self.averaged, self.device, progress.step / self.settings.steps, self.state.objective)
         told = (self.preview(self.averaged, progress.step) if self.preview is not None else None) or {}
-        progress.evaluated, progress.overfitting = progress.step, progress.overfitting.after(progress.step, measure)
-        note = progress.overfitting.note(measure, told.get("memorised"))
-        record = {"step": progress.step, **measure.to_json(), "memorised": told.get("memorised"), "note": note}
+        progress.overfitting = progress.overfitting.after(progress.step, measure)
+        memorised = finite_or_none(told.get("memorised"))
+        note = progress.overfitting.note(measure, memorised)
+        record = {"step": progress.step, **measure.to_json(), "memorised": memorised, "note": note}
         self.journal.write(record)
         yield {"event": "evaluation", **record}
         if progress.overfitting.best_step == progress.step:
             yield from self._save()
 
     def _save(self) -> Iterator[Record]:
-        """Write a checkpoint of this step unless there is one; raises NonFiniteError instead of saving broken weights."""
+        """Write a checkpoint unless this state has one; raises NonFiniteError instead of saving broken weights."""
         if self.journal is None:
             return
         progress, best = self.state.progress, self.state.progress.overfitting
-        if self._saved != progress.step:
+        if (self._saved, self._saved_evaluation) != (progress.step, progress.evaluated):
             broken = self.state.broken()
             if broken is not None:
                 what = f"{broken} is not finite at step {progress.step} and was not saved; {self._last_good()}."
                 raise NonFiniteError(what, "Resume from there with a lower train.learning_rate or with train.precision=fp32.")
             progress.log_bytes = self.journal.settle()
+            if self._saved == progress.step:  # saved by a signal that came before the evaluation
+                checkpoint.withdraw(self.checkpoints, progress.step)
             path = checkpoint.save(self.checkpoints, progress.step, self.state.tensors(), self.state.numbers(), self.identity)
-            self._saved = progress.step
+            self._saved, self._saved_evaluation = progress.step, progress.evaluated
             yield self._event("checkpoint", path=str(path))
         checkpoint.point_to_best(self.folder, best.best_step, best.best_heldout)
         checkpoint.prune(self.checkpoints, self.settings.keep, [] if best.best_step is None else [best.best_step])

@@ -122,23 +122,24 @@ def check_like(path: Path, tensors: Mapping[str, Tensor], like: Mapping[str, Ten
 
 def strict_json(path: Path, text: bytes) -> Any:
     """JSON without repeated names and with finite numbers only. Raises CheckpointError naming the file."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            raise ValueError("a name stands twice in one object")
-        return value
-
-    def finite(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise ValueError(f"{text[:40]} is no finite number")
-        return value
-
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_constant=finite, parse_float=finite)
+        return json.loads(text.decode("utf-8"), object_pairs_hook=_named_once, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {str(error)[:120]}.", _FIX) from error
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is no finite number")
+    return value
 
 
 def _refuse(path: Path, what: str) -> NoReturn:
