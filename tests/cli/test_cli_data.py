@@ -30,8 +30,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     served.mkdir()
     content = bytes(range(256)) * 8
     (served / "part.gz").write_bytes(content)
-    catalogue = {"mnist": Collection("http://127.0.0.1:1/", (RemoteFile("part.gz", len(content), hashlib.sha256(content).hexdigest()),))}
-    monkeypatch.setattr(fetch.fetch, "__defaults__", (*(fetch.fetch.__defaults__ or ())[:-1], catalogue))
+    file = RemoteFile("part.gz", len(content), hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(fetch.CATALOGUE, "mnist", Collection("http://127.0.0.1:1/", (file,)))
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"

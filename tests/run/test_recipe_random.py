@@ -47,8 +47,8 @@ def part_for(kind: str, dice: random.Random, allowed: list[str] | None = None) -
 def random_recipe(seed: int) -> Recipe:
     """An accepted recipe; draws that contradict themselves are thrown again."""
     dice = random.Random(seed)
+    images = seed % 5 == 0
     for _ in range(200):
-        images = dice.random() < 0.25
         guidance = dice.choice([1.0, 2.5])
         data: dict[str, Any] = {
             "name": f"random-{seed}",
@@ -101,7 +101,7 @@ def test_two_hundred_random_recipes_train(seed: int, tmp_path: Path) -> None:
 
 def test_the_draws_reach_every_part() -> None:
     seen: dict[str, set[str]] = {}
-    for seed in range(200):
+    for seed in range(60):
         recipe = random_recipe(seed)
         parts = [("schedule", recipe.schedule), ("prediction", recipe.prediction), ("solver", recipe.sample.solver)]
         parts += [("plan", recipe.sample.plan), ("times", recipe.objective.times), ("weighting", recipe.objective.weighting)]

@@ -95,7 +95,7 @@ def test_a_change_of_schedule_on_one_log_snr_grid_changes_nothing(name: str) -> 
 def test_solving_up_and_down_again_returns(name: str) -> None:
     """Plans may run in either direction (inversion)."""
     schedule = Flow()
-    levels = schedule.at(torch.linspace(0.15, 0.85, 41, dtype=torch.float64)).unbind()
+    levels = schedule.at(torch.linspace(0.15, 0.85, 81, dtype=torch.float64)).unbind()
     model, x = smooth().denoiser(GaussianProcess(schedule)), EPS
     *_, up = sample(model, DETERMINISTIC[name], levels, x, SampleNoise(range(N)))
     *_, down = sample(model, DETERMINISTIC[name], levels[::-1], up.x, SampleNoise(range(N)))

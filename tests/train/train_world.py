@@ -29,6 +29,7 @@ from ornstein.objective.times import Stratified
 from ornstein.objective.weighting import Simple
 from ornstein.process.gaussian import GaussianProcess
 from ornstein.process.schedule import Cosine
+from ornstein.train.checkpoint import steps_in
 from ornstein.train.loop import Trainer
 from ornstein.train.settings import TrainSettings
 
@@ -129,6 +130,11 @@ def ending(folder: Path, step: int = 10) -> dict[str, bytes]:
     return {name: files[name] for name in files if name in ("metrics.jsonl", "best.json") or name.startswith(f"checkpoints/step-{step}/")}
 
 
+def steps_of(folder: Path) -> list[int]:
+    """Steps of which a run has checkpoints."""
+    return steps_in(folder / "checkpoints")
+
+
 def leftovers(folder: Path) -> list[Path]:
     """What an interrupted write left."""
     return list(folder.rglob("*.tmp-*"))
@@ -159,14 +165,17 @@ def _in_child(work: Callable[..., None], *arguments: Any) -> None:
 CALLS = ("fsync", "rename", "replace", "unlink", "ftruncate", "mkdir")
 
 
-def die_at(call: int) -> None:
-    """Let this process kill itself at its k-th call that changes what is on the disk."""
-    count = iter(range(1, 1 << 60))
+def die_at(call: int) -> Callable[[], int]:
+    """Let this process kill itself at its k-th call that changes what is on the disk; returns a count of those made."""
+    made = 0
     for name in CALLS:
 
         def hooked(*arguments: Any, original: Any = getattr(os, name), **named: Any) -> Any:
-            if next(count) == call:
+            nonlocal made
+            made += 1
+            if made == call:
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*arguments, **named)
 
         setattr(os, name, hooked)
+    return lambda: made

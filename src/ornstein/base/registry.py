@@ -133,6 +133,7 @@ _ENTRIES = (
         "head_width": Param(int, 32, "[1, 1024]", "channels per attention head"),
         "dropout": Param(float, 0.0, "[0, 1)", "probability in training"),
         "groups": Param(int, 32, "[1, 1024]", "of the normalisations, at most"),
+        "patch": Param(int, 1, "[1, 16]", "side of the squares of pixels that become channels"),
     }, wired=("in_channels", "out_channels", "classes", "vector", "features", "checkpointing"), traits=_traits("image", "checkpointing")),
     Entry("network", "mlp", "ornstein.network.mlp:MLP", {
         "width": Param(int, 128, "[4, 65536]", "hidden width", multiple_of=2),
