@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 
 import numpy as np
@@ -39,6 +40,19 @@ def test_a_folder_of_images(tmp_path):
     assert "not an image" in report["bad_files"][0]["reason"]
     assert report["ignored"] == ["notes.txt"]
     assert report["suggestion"] == f"data.kind=folder data.path={path} data.size=16 data.channels=3 data.on_bad_file=skip"
+
+
+def test_the_suggestion_can_be_typed_into_a_shell(tmp_path):
+    path = tmp_path / "my photos"
+    path.mkdir()
+    Image.new("L", (9, 9)).save(path / "a.png")
+    assert shlex.split(check(path)["suggestion"]) == ["data.kind=folder", f"data.path={path}", "data.size=8", "data.channels=1"]
+
+
+def test_equal_bytes_of_another_shape_are_no_duplicate(tmp_path):
+    Image.new("RGB", (20, 30)).save(tmp_path / "tall.png")
+    Image.new("RGB", (30, 20)).save(tmp_path / "wide.png")
+    assert check(tmp_path)["duplicates"] == {"groups": 0, "extra": 0, "examples": []}
 
 
 def test_grey_images_suggest_one_channel_and_large_ones_a_size_a_small_machine_trains(tmp_path):

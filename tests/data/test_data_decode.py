@@ -210,12 +210,26 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(pixels, side, monk
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n", "not an image"),
         (b"%PDF-1.4\n", "not an image"),
         (b"\x89PNG\r\n\x1a\n", "image"),
+        (b"P6\n4 x\n255\n" + bytes(60), "damaged"),
+        (saved(Image.fromarray(COLOUR), "PNG").replace(b"IDAT", b"\xff\xff\xff\xff"), "damaged"),
         (saved(Image.fromarray(DEEP.astype(np.float32)), "TIFF"), "mode F"),
         (saved(Image.fromarray(DEEP.astype(np.int32) - 70000), "TIFF"), "mode I"),
         (saved(Image.fromarray(DEEP.astype(np.int32) + 70000), "TIFF"), "mode I"),
         (saved(Image.fromarray(DEEP), "PNG", transparency=int(DEEP[0, 0])), "mode I;16"),
     ],
-    ids=["zero", "text", "postscript", "pdf", "signature only", "float", "negative", "beyond 16 bits", "deep transparent"],
+    ids=[
+        "zero",
+        "text",
+        "postscript",
+        "pdf",
+        "signature only",
+        "no number",
+        "broken chunk",
+        "float",
+        "negative",
+        "beyond 16 bits",
+        "deep transparent",
+    ],
 )
 def test_what_cannot_be_used_is_told_with_a_reason(pixels, data, reason):
     with pytest.raises(BadImage, match=reason):
@@ -277,9 +291,9 @@ def test_framing_takes_the_centre_square_and_keeps_what_fits():
     for size in (8, 200):
         assert framed(flat, size).shape == (1, size, size)
         assert (framed(flat, size) == 93).all()
-    smooth = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
-    means = smooth.reshape(16, 4, 16, 4).mean((1, 3))
-    assert np.abs(framed(Image.fromarray(smooth), 16)[0] - means)[2:-2, 2:-2].max() <= 1.0
+    ramp = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+    means = ramp.reshape(16, 4, 16, 4).mean((1, 3))
+    assert np.abs(framed(Image.fromarray(ramp), 16)[0] - means)[2:-2, 2:-2].max() <= 1.0
 
 
 def test_work_on_threads_keeps_order():

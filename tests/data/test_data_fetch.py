@@ -111,7 +111,7 @@ def test_a_fault_in_any_file_leaves_nothing_behind(server, catalogue, tmp_path, 
     with pytest.raises(DataError, match=r"two\.gz") as caught:
         fetch.fetch("set", tmp_path / "new", catalogue=catalogue)
     assert "--mirror" in caught.value.fix
-    assert ("404" in caught.value.what) == (fault == "missing")
+    assert ("answered 404" in caught.value.what) == (fault == "missing")
     assert not (tmp_path / "new").exists()
 
 

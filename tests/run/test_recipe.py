@@ -162,6 +162,7 @@ def test_missing_sections_point_at_the_top_and_missing_keys_at_their_section() -
         (["data.kind=points"], "network.kind", "mlp"),
         (["network.kind=mlp"], "network.kind", "unet"),
         (["network.channels=[32, 32, 32, 32, 32, 32]"], "data.size", "halved"),
+        (["network.channels=[32, 32, 32, 32]", "network.patch=4"], "data.size", "patches of 4"),
         (["network.channels=[32, 48]"], "network.channels", "heads"),
         (["network.channels=[33, 64]"], "network.channels", "even"),
         (["network.attention=[0, 2]"], "network.attention", "does not exist"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ornstein.base.errors import RecipeError
-from ornstein.base.registry import REQUIRED, entry, kinds, names
+from ornstein.base.registry import REQUIRED, Param, entry, kinds, names
 from ornstein.run.recipe import Evaluate, Recipe, Sample, Train, shipped
 from ornstein.run.recipe_parts import model_of
 from ornstein.run.yaml_strict import read
@@ -111,20 +111,28 @@ def faults(lines: list[str]) -> dict[str, int | None]:
     return {}
 
 
-def refused(data: dict[str, Any], path: tuple[str, ...], value: str) -> None:
-    """Set one key to a wrong value: the problem is reported there, on its line, or at an entry of its list."""
+def refused(data: dict[str, Any], place: tuple[str, ...], wrong: dict[str, str]) -> None:
+    """Set keys of a section to wrong values, all at once: every one is reported there, on its line, or at an entry of its list."""
     section = data
-    for key in path[:-1]:
-        section = section.setdefault(key, {})
-    section[path[-1]] = "MARKED"
+    for step in place:
+        section = section.setdefault(step, {})
+    section |= {key: f"MARKED {key}" for key in wrong}
     lines = list(block(data))
-    line = next(i for i, text in enumerate(lines) if text.endswith(": MARKED"))
-    lines[line] = lines[line].replace("MARKED", value)
+    at = {key: next(i for i, line in enumerate(lines) if line.endswith(f": MARKED {key}")) for key in wrong}
+    for key, value in wrong.items():
+        lines[at[key]] = lines[at[key]].replace(f"MARKED {key}", value)
     found = faults(lines)
-    dotted = ".".join(path)
-    below = dotted if value.startswith("{") else f"{dotted}."  # a section in a value's place has problems inside it
-    hits = {at for key, at in found.items() if key == dotted or key.startswith(below)}
-    assert hits == {line + 1}, f"{dotted}: {value} gave {found}"
+    for key, value in wrong.items():
+        dotted = ".".join((*place, key))
+        below = dotted if value.startswith("{") else f"{dotted}."  # a section in a value's place has problems inside it
+        hits = {line for path, line in found.items() if path == dotted or path.startswith(below)}
+        assert hits == {at[key] + 1}, f"{dotted}: {value} gave {found}"
+
+
+def in_turn(values: dict[str, list[str]]) -> Iterator[dict[str, str]]:
+    """The first value of every key, then the second of every key that has one, and so on."""
+    for i in range(max(map(len, values.values()), default=0)):
+        yield {key: of[i] for key, of in values.items() if i < len(of)}
 
 
 def outside(interval: str) -> list[str]:
@@ -146,20 +154,22 @@ def part_data(kind: str, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     return data, place
 
 
+def wrong_values(param: Param) -> list[str]:
+    values = list(WRONG[param.type])
+    if param.choices:
+        values += ["nonsense", "ünïcode", "x" * 5000] if param.type is str else ["0", "2", "-1", "99"]
+    elif param.type is str:
+        values += ["x" * 5000]
+    elif param.type is not tuple:
+        values += [value for value in outside(param.within) if param.type is float or "." not in value]
+    return [value for value in values if not (param.optional and value == "null")]
+
+
 @pytest.mark.parametrize(("kind", "name"), PARTS)
 def test_every_parameter_of_every_part(kind: str, name: str) -> None:
-    for key, param in entry(kind, name).params.items():
-        values = list(WRONG[param.type])
-        if param.choices:
-            values += ["nonsense", "ünïcode", "x" * 5000] if param.type is str else ["0", "2", "-1", "99"]
-        elif param.type is str:
-            values += ["x" * 5000]
-        elif param.type is not tuple:
-            values += outside(param.within) if param.type is float else [value for value in outside(param.within) if "." not in value]
-        for value in values:
-            if not (param.optional and value == "null"):
-                data, place = part_data(kind, name)
-                refused(data, (*place, key), value)
+    for wrong in in_turn({key: wrong_values(param) for key, param in entry(kind, name).params.items()}):
+        data, place = part_data(kind, name)
+        refused(data, place, wrong)
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
@@ -169,7 +179,7 @@ def test_unknown_and_duplicate_keys_and_kinds_of_every_part(kind: str, name: str
         refused_key(data, place, key)
     for value in ("nonsense", "3", "true", "[]", "ünïcode", "x" * 5000, "{a: 1}", ".nan"):
         fresh, place = part_data(kind, name)
-        refused(fresh, (*place, "kind"), value)
+        refused(fresh, place, {"kind": value})
     lines = list(block(data))
     at = lines.index(" " * 2 * len(place) + f"kind: {name}")
     assert faults([*lines[: at + 1], lines[at], *lines[at + 1 :]]).get(".".join((*place, "kind"))) == at + 2
@@ -189,25 +199,23 @@ def refused_key(data: dict[str, Any], place: tuple[str, ...], key: str) -> None:
 
 
 FIXED: list[tuple[str, type[BaseModel]]] = [("train", Train), ("sample", Sample), ("evaluate", Evaluate)]
-FIELDS = [(section, key) for section, model in FIXED for key in model.model_fields if key not in ("solver", "plan")]
+NULLABLE = {"micro_batch": int, "threads": int, "max_minutes": float}
+INTERVALS = ["[0]", "[0, 1, 1]", "[-1, 0]", "[0, 2]", "[.nan, 1]", "[1, 0]", "0", "[a, b]", "{}"]
 
 
-def type_of(value: Any, key: str) -> type:
-    return {"micro_batch": int, "threads": int, "max_minutes": float}.get(key, type(value))
+def wrong_settings(key: str, default: Any) -> list[str]:
+    if key == "guidance_interval":
+        return INTERVALS
+    kind = NULLABLE.get(key, type(default))
+    values = [value for value in WRONG[kind] if not (key in NULLABLE and value == "null")]
+    return values + {int: ["-1", "10000000000000000000"], float: ["-1", "1e300"], str: ["nonsense", "ünïcode"]}.get(kind, [])
 
 
-@pytest.mark.parametrize(("section", "key"), FIELDS)
-def test_every_key_of_the_fixed_sections(section: str, key: str) -> None:
-    default = dict(FIXED)[section].model_fields[key].default
-    kind = type_of(default, key)
-    values = (
-        WRONG[kind] if key != "guidance_interval" else ["[0]", "[0, 1, 1]", "[-1, 0]", "[0, 2]", "[.nan, 1]", "[1, 0]", "0", "[a, b]", "{}"]
-    )
-    if kind in (int, float):
-        values = [*values, "-1", "1e300" if kind is float else "10000000000000000000"]
-    for value in values:
-        if not (default is None and value == "null"):
-            refused(base(train={"steps": 100}), (section, key), value)
+@pytest.mark.parametrize(("section", "model"), FIXED)
+def test_every_key_of_the_fixed_sections(section: str, model: type[BaseModel]) -> None:
+    keys = {key: field.default for key, field in model.model_fields.items() if key not in ("solver", "plan")}
+    for wrong in in_turn({key: wrong_settings(key, default) for key, default in keys.items()}):
+        refused(base(), (section,), wrong)
 
 
 @pytest.mark.parametrize("section", [name for name, _ in FIXED])
@@ -219,17 +227,17 @@ def test_unknown_duplicate_and_misshapen_fixed_sections(section: str) -> None:
     assert faults([*lines, f"{section}: {{steps: 3}}"]).get(section) == len(lines) + 1
     assert faults([*lines, "  steps: 3"]).get(f"{section}.steps") == len(lines) + 1
     for value in ("3", "[]", "text", "null", "true"):
-        refused(base(), (section,), value)
+        refused(base(), (), {section: value})
 
 
 @pytest.mark.parametrize("value", ["2", "0", "'1'", "1.0", "null", "true"])
 def test_other_formats(value: str) -> None:
-    refused(base(), ("format",), value)
+    refused(base(), (), {"format": value})
 
 
 @pytest.mark.parametrize("value", ["''", "a b", "../up", "/root", "ünïcode", "x" * 65, ".hidden", "3", "null", "[a]", '"a\\n"'])
 def test_names_that_are_no_folder_names(value: str) -> None:
-    refused(base(), ("name",), value)
+    refused(base(), (), {"name": value})
 
 
 def test_every_section_and_part_is_fuzzed() -> None:
@@ -252,7 +260,7 @@ _VALUES = st.sampled_from(["1", "flow", "[1, 2]", "{kind: mlp}", "null", "1e-4",
 
 
 @settings(max_examples=500, deadline=None)
-@given(st.lists(_PIECES, max_size=30), st.lists(st.tuples(_KEYS, _VALUES).map("=".join), max_size=4))
+@given(st.lists(_PIECES, max_size=12), st.lists(st.tuples(_KEYS, _VALUES).map("=".join), max_size=4))
 def test_shuffled_recipes_and_overrides_raise_only_recipe_errors(lines: list[str], words: list[str]) -> None:
     with contextlib.suppress(RecipeError):
         Recipe.parse(read("\n".join(lines).encode()), words)

@@ -75,13 +75,13 @@ def _exact_error(model: Denoiser, solver: Solver, plan: Plan, size: int = 512) -
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("solver", [*SOLVERS, "ddpm, forward variance", "ddim, eta 0.5", "euler in sigma", "heun in time"])
 def test_every_solver_reaches_the_moments_on_every_schedule_and_plan(schedule: str, plan: str, solver: str) -> None:
-    """Within 8 % by 240 moves at the latest. EDM starts at sigma 5: Euler in time takes steps of order 1/sigma."""
+    """Within 10 % by 240 moves at the latest. EDM starts at sigma 5: Euler in time takes steps of order 1/sigma."""
     rule, path = (SOLVERS | STOCHASTIC | DETERMINISTIC)[solver], EDM(5.0) if schedule == "edm" else SCHEDULES[schedule]
     model = TILTED.denoiser(GaussianProcess(path))
     budget = (40, 240)
     for moves in budget:
         error = _exact_error(model, rule, PLANS[plan](path, moves), 512 if rule.stochastic else 8)
-        if error < 0.08:
+        if error < 0.1:
             return
     pytest.fail(f"after {budget[-1]} moves the moments are still {error:.1%} off")
 

@@ -240,11 +240,16 @@ def _nan_loss(record: LossRecord) -> LossRecord:
     return dataclasses.replace(record, losses={"model": record.losses["model"] * float("nan")})
 
 
+def _infinite_loss(record: LossRecord) -> LossRecord:
+    """A loss whose gradient is sound: the norm alone would let it pass."""
+    return dataclasses.replace(record, losses={"model": record.losses["model"] + float("inf")})
+
+
 def _infinite_gradient(record: LossRecord) -> None:
     record.losses["model"].register_hook(lambda gradient: gradient * float("inf"))
 
 
-@pytest.mark.parametrize(("harm", "why"), [(_nan_loss, "loss"), (_infinite_gradient, "gradient")])
+@pytest.mark.parametrize(("harm", "why"), [(_nan_loss, "loss"), (_infinite_loss, "loss"), (_infinite_gradient, "gradient")])
 @pytest.mark.parametrize("k", [0, 4, 9])
 def test_a_batch_that_is_not_finite_changes_nothing(place: Path, harm: Callable[[LossRecord], Any], why: str, k: int) -> None:
     spy = Spy(lambda now, record: harm(record) if now == k else None)

@@ -127,7 +127,7 @@ _ENTRIES = (
     Entry("prediction", "edm", f"{_PREDICTION}:Edm", {"sigma_data": _SIGMA_DATA}),
 
     Entry("network", "unet", "ornstein.network.unet:UNet", {
-        "channels": Param(tuple, (64, 128), "[4, 8192]", "channels per level, from the image's size downwards", length=(1, 8)),
+        "channels": Param(tuple, (64, 128, 128), "[4, 8192]", "channels per level, from the image's size downwards", length=(1, 8)),
         "blocks": Param(int, 2, "[1, 32]", "residual blocks per level"),
         "attention": Param(tuple, (1,), "[0, 7]", "levels with self-attention; 0 is the image's size", length=(0, 8)),
         "head_width": Param(int, 32, "[1, 1024]", "channels per attention head"),

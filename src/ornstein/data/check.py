@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ def _suggestion(path: Path, kind: str, findings: Findings) -> str | None:
         return None
     sides = sorted(min(size) for size in findings.sizes.elements())
     median = sides[len(sides) // 2]
-    words = [f"data.kind={kind}", f"data.path={path}"]
+    words = [f"data.kind={kind}", f"data.path={shlex.quote(str(path))}"]
     if kind != "folder":
         return " ".join([*words, f"data.size={median}"])
     fitting = max(4, min(_LARGEST, 1 << (median.bit_length() - 1)))

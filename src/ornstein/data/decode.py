@@ -64,7 +64,7 @@ def decode(path: Path, channels: int) -> Picture:
     except Image.DecompressionBombError as error:
         raise BadImage(f"more than {MAX_PIXELS} pixels, refused before decoding") from error
     except UnidentifiedImageError as error:
-        raise BadImage(f"not an image in a known format ({', '.join(FORMATS)})") from error
+        raise BadImage(f"not an image in a known format ({', '.join(FORMATS)}), or damaged where it begins") from error
     except Exception as error:  # a decoder fed hostile bytes may raise anything; each is this file's fault, not the run's
         raise BadImage(f"damaged or unreadable ({_one_line(error)})") from error
 

@@ -75,10 +75,10 @@ class GaussianProcess:
         """alpha x_0 + sigma eps."""
         return over(level.alpha, x0) * x0 + over(level.sigma, x0) * noise
 
-    def renoise(self, x: Tensor, s: Level, t: Level, noise: Tensor) -> Tensor:
+    def renoise(self, x: Tensor, s: Level, t: Level, noise: Noise) -> Tensor:
         """Carry x from level s up to the noisier level t with fresh noise, keeping the marginal law. Needs alpha_s > 0."""
         ratio = t.alpha / s.alpha
-        return over(ratio, x) * x + over(root(t.sigma**2 - (ratio * s.sigma) ** 2), x) * noise
+        return over(ratio, x) * x + over(root(t.sigma**2 - (ratio * s.sigma) ** 2), x) * noise.normal(x)
 
     def prior(self, shape: Sequence[int], keys: Keys) -> Tensor:
         """Where sampling starts: sigma(noisiest) eps, `(len(keys), *shape)`, float32."""

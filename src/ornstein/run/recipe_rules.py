@@ -169,7 +169,7 @@ _RULES = (
     Rule(("network.kind", "data.kind"), _same_world),
     Rule(("network.channels", "network.kind", "network.head_width", "network.attention"), _channels),
     Rule(("network.attention", "network.kind", "network.channels"), _attention),
-    Rule(("data.size", "data.kind", "network.kind", "network.channels"), _halvings),
+    Rule(("data.size", "data.kind", "network.kind", "network.channels", "network.patch"), _halvings),
     Rule(("train.gradient_checkpointing", "network.kind"), _recomputing),
     Rule(("train.batch_size", "train.micro_batch"), _global_batch),
     Rule(("train.precision", "train.device"), _half_precision),

@@ -44,7 +44,7 @@ def sample(model: Denoiser, solver: Solver, plan: Plan, x: Tensor, noise: Sample
         if isinstance(leg[0], Renoise):
             before, after = leg[1], leg[0].level
             with torch.no_grad():
-                x = bound.process.renoise(x, before, after, noise.move(i).normal(x))
+                x = bound.process.renoise(x, before, after, noise.move(i))
             yield Step(i, after, x, None, evaluations)
             i += 1
             continue
