@@ -7,14 +7,34 @@ Imports of the peers happen inside the functions, so this file can be read witho
 from __future__ import annotations
 
 import importlib.machinery
+import importlib.util
+import os
 import re
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_ROOT = Path(__file__).parents[1]
+
+
+def in_bench_environment(*modules: str) -> None:
+    """Return where all of `modules` can be imported; elsewhere start the same command again in `.venv-bench`.
+
+    Ends the process with code 2, naming the command to run, where that environment is missing or incomplete.
+    """
+    if all(importlib.util.find_spec(module) is not None for module in modules):
+        return
+    python = _ROOT / ".venv-bench" / "bin" / "python"
+    if not python.exists() or Path(sys.prefix) == python.parents[1]:
+        print("The libraries to compare with live in an environment of their own. Make it with: make bench-install", file=sys.stderr)
+        sys.exit(2)
+    os.execv(python, [str(python), *sys.argv])
+
 
 _RENAMES = (
     (r"^conv_in\.", "input."),
@@ -36,6 +56,8 @@ _RENAMES = (
 
 def from_diffusers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a diffusers `UNet2DModel` under the names of `ornstein.network.unet.UNet`."""
+    import torch
+
     renamed = {}
     for name, value in state.items():
         for pattern, replacement in _RENAMES:

@@ -10,6 +10,7 @@ from ornstein.cli import machine
 
 
 def test_threads_are_set_and_reported() -> None:
+    torch.set_num_threads(2)
     assert machine.prepare(1)["threads"] == 1 == torch.get_num_threads()
     torch.set_num_threads(2)
     assert machine.prepare(None)["threads"] == 2 == torch.get_num_threads()

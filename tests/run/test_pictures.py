@@ -203,7 +203,7 @@ def test_no_value_breaks_out_of_the_readable_line(model: str, label: str, seed: 
 
 
 def test_a_value_that_could_be_read_otherwise_is_written_as_json() -> None:
-    assert parameters_line({"model": " a", "label": "b, c: d"}) == 'Model: " a", Class: "b, c: d"'
+    assert parameters_line({"model": " a", "label": "b, c: d", "version": ":"}) == 'Model: " a", Class: "b, c: d", Version: ":"'
 
 
 def test_a_number_that_json_does_not_have_is_refused(tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def test_marks_and_series_share_one_axis() -> None:
     assert "best 500" in [one.text for one in svg.iter("text")]
 
 
+@pytest.mark.parametrize("x", [math.nan, math.inf, -1.0])
+def test_a_mark_without_a_place_is_left_out(x: float) -> None:
+    svg = ET.fromstring(line_plot("t", [Series("a", [1, 2], [1, 2])], Axis("step", Log), LOSS, [Mark(x, "m")]))
+    assert "m" not in [one.text for one in svg.iter("text")]
+
+
 @pytest.mark.parametrize(("bad", "axis"), [(math.nan, LOSS), (math.inf, LOSS), (1e300, LOSS), (0.0, LOG_LOSS), (-1.0, LOG_LOSS)])
 def test_a_line_breaks_where_a_value_has_no_place(bad: float, axis: Axis) -> None:
     svg = ET.fromstring(line_plot("t", [Series("a", [1, 2, 3, 4, 5], [1.0, 2.0, bad, 3.0, 4.0])], STEP, axis))
@@ -106,6 +112,12 @@ def test_each_line_ends_in_its_last_value_and_no_two_touch(first: float, last: f
     assert min(np.diff(heights)) >= 14.9
     (base,) = {float(one.get("y1") or 0) for one in svg.iter("line") if one.get("class") == "base" and one.get("y1") == one.get("y2")}
     assert heights[-1] <= base + 5
+
+
+def test_long_values_at_the_end_of_a_line_have_room() -> None:
+    svg = ET.fromstring(line_plot("t", [Series("a", [0, 1], [0.001, 0.00472])], STEP, LOSS))
+    (label,) = [one for one in svg.iter("text") if one.get("class") == "value f1"]
+    assert float(label.get("x") or 0) + 7.8 * len(label.text or "") <= WIDTH
 
 
 def test_the_legend_names_what_is_drawn_and_nothing_faint_or_empty() -> None:
@@ -191,7 +203,7 @@ def test_a_cloud_is_drawn_to_one_scale_both_ways() -> None:
 
 def test_points_that_would_dwarf_the_rest_are_counted_instead_of_drawn() -> None:
     points = np.random.default_rng(0).normal(size=(1200, 2))
-    points[:2], points[2] = 1e6, np.nan
+    points[0], points[1], points[2] = 1e6, -1e6, np.nan
     svg = ET.fromstring(scatter("t", [Cloud("a", points)]))
     drawn = path_of(svg, "points s1")
     outside = next(int(one.text.split()[0]) for one in svg.iter("text") if one.text and "outside" in one.text)
@@ -213,6 +225,7 @@ def test_dots_stand_at_their_values_in_their_rows() -> None:
     names = [one for one in svg.iter("text") if one.get("class") == "end"]
     assert [across(float(dot.get("cx") or 0)) for dot in dots] == pytest.approx([value for _, value, _ in values], rel=0.01)
     assert [one.text for one in names] == [name for name, _, _ in values]
+    assert all(np.diff([float(one.get("y") or 0) for one in names]) > 20)
     assert [float(one.get("y") or 0) - 4.5 for one in names] == pytest.approx([float(dot.get("cy") or 0) for dot in dots], abs=0.02)
 
 

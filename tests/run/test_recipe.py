@@ -164,6 +164,7 @@ def test_missing_sections_point_at_the_top_and_missing_keys_at_their_section() -
         (["network.channels=[32, 32, 32, 32, 32, 32]"], "data.size", "halved"),
         (["network.channels=[32, 32, 32, 32]", "network.patch=4"], "data.size", "patches of 4"),
         (["network.channels=[32, 48]"], "network.channels", "heads"),
+        (["network.channels=[32, 48]", "network.attention=[0]"], "network.channels", "level 1 attends"),
         (["network.channels=[33, 64]"], "network.channels", "even"),
         (["network.attention=[0, 2]"], "network.attention", "does not exist"),
         (["train.warmup=1001"], "train.warmup", "more than train.steps"),
@@ -288,6 +289,18 @@ def test_changed_lists_dotted_keys() -> None:
     two = recipe(TEXT, "train.steps=2000", "schedule.kind=flow", "network.channels=[32, 32]")
     assert set(changed(one, two)) == {"train.steps", "schedule.kind", "schedule.offset", "schedule.end", "network.channels"}
     assert set(changed(two, one)) == set(changed(one, two))
+
+
+def test_overriding_leaves_the_document_alone() -> None:
+    document = read(TEXT.encode())
+    Recipe.parse(document, ["train.steps=500", "schedule.kind=flow", "evaluate.steps=5"])
+    assert document == read(TEXT.encode())
+
+
+def test_a_value_that_cannot_be_read_is_one_problem() -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe(TEXT.replace("1000", "9" * 100))
+    assert [(problem.path, problem.line) for problem in caught.value.problems] == [("train.steps", 10)]
 
 
 def test_override_of_a_recipe() -> None:

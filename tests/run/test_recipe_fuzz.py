@@ -124,8 +124,7 @@ def refused(data: dict[str, Any], place: tuple[str, ...], wrong: dict[str, str])
     found = faults(lines)
     for key, value in wrong.items():
         dotted = ".".join((*place, key))
-        below = dotted if value.startswith("{") else f"{dotted}."  # a section in a value's place has problems inside it
-        hits = {line for path, line in found.items() if path == dotted or path.startswith(below)}
+        hits = {line for path, line in found.items() if path == dotted or path.startswith(f"{dotted}.")}
         assert hits == {at[key] + 1}, f"{dotted}: {value} gave {found}"
 
 

@@ -18,9 +18,10 @@ import pytest
 from ornstein.base.errors import UsageError
 from ornstein.evaluate import metrics as evaluated
 from ornstein.evaluate.table import Table
+from ornstein.run.page.markup import tag
 from ornstein.run.page.shown import smoothed
 from ornstein.run.page.sources import KINDS
-from ornstein.run.pictures import film, grid, save_png
+from ornstein.run.pictures import film, grid, png_bytes, save_png
 from ornstein.run.report import report
 
 RNG = np.random.default_rng(3)
@@ -31,6 +32,7 @@ data: {kind: digits, size: 16}
 schedule: {kind: cosine}
 prediction: {kind: v}
 network: {kind: unet}
+objective: {kind: matching, condition_drop: 0.1}
 train: {steps: 300, batch_size: 128}
 """
 FACTS = {
@@ -215,7 +217,8 @@ def test_the_table_has_every_figure_of_every_source_and_what_it_depends_on(run: 
     assert accuracy[1] == "97.1 % ± 1.3 %"
     assert accuracy[4] == "n 897, draws 5, seed 4, classifier 8x8 0bb12f3a real train: n 897, draws 1, seed 4, classifier 8x8 0bb12f3a"
     assert [cell.text for cell in of_class(section(tree, "measured"), "model") if cell.tag == "th"] == ["model", "model, guided"]
-    assert "class Gaussians: This is class Gaussians." in words(section(tree, "measured"))
+    names = ("real train", "model", "model, guided", "class Gaussians")
+    assert [words(one) for one in section(tree, "measured").iter("li")] == [f"{name}: This is {name}." for name in names]
     assert "step of the model 200 model hash 90aa11bb22cc" in words(section(tree, "measured"))
 
 
@@ -288,6 +291,14 @@ def test_samples_too_close_to_training_images_are_called_memorising(run: Path, n
     assert "noisy copies" not in words(part)
 
 
+def test_an_attribute_ends_where_it_should() -> None:
+    evil = "\"><b x='&\x01"
+    assert ET.fromstring(tag("p", title=evil, class_=None, aria_label=2.5)).attrib == {
+        "title": evil.replace("\x01", "\ufffd"),
+        "aria-label": "2.5",
+    }
+
+
 EVIL = "<script>alert('1')</script>&amp;\" onload=\"x"
 
 
@@ -336,7 +347,8 @@ def test_a_run_that_has_only_begun_has_a_page(bare: Path) -> None:
     assert not of_class(tree, "tile")
 
 
-NO_PICTURE = [b"", b"\x89PNG\r\n\x1a\n\0\0", b"{}"]
+WHOLE = png_bytes(grid(np.zeros((1, 64, 64), np.uint8), 1, 1), {})
+NO_PICTURE = [b"", b"{}", WHOLE[:20], WHOLE[:-30], WHOLE.replace(b"IDAT", b"IDAX")]
 NO_JSON = [b"{\n", b"\xff\xfe\n"]
 NO_TABLE = [b"[1]", b'{"rows": "none"}', b'{"rows": [{"name": 1}]}', b'{"format": 1}']
 DAMAGE = [
@@ -390,7 +402,7 @@ def test_the_grid_of_the_report_comes_before_the_newest(run: Path) -> None:
 
 @pytest.fixture
 def points(bare: Path) -> Path:
-    (bare / "recipe.yaml").write_text("name: spiral\ndata: {kind: points}\nnetwork: {kind: mlp}\ntrain: {steps: 50}\n")
+    (bare / "recipe.yaml").write_text("name: toy\ndata: {kind: points, world: spiral}\nnetwork: {kind: mlp}\ntrain: {steps: 50}\n")
     (bare / "samples/report").mkdir(parents=True)
     return bare
 
@@ -403,7 +415,7 @@ def test_a_run_on_points_shows_its_samples_among_the_data(points: Path) -> None:
     part = section(tree, "samples")
     assert "data: 80 points. samples: 60 points." in words(part)
     assert "60 samples over 80 points of the data." in words(part)
-    assert "points in the plane, a multilayer perceptron" in words(tree)
+    assert "points in the plane (spiral), a multilayer perceptron" in words(tree)
     np.savez(points / "samples/report/samples.npz", samples=samples)
     assert "60 samples." in words(section(page(points), "samples"))
 
@@ -439,6 +451,12 @@ def test_the_commands_fit_the_run_and_are_safe_to_paste(run: Path) -> None:
     commands = [shlex.split(words(one)) for one in section(page(odd), "next").iter("code")]
     assert ["ornstein", "train", str(odd), "--resume"] in commands
     assert not [word for line in commands for word in line if word in ("--label", "--guidance")]
+
+
+def test_guidance_is_proposed_only_where_the_model_has_learned_to_go_without_classes(run: Path) -> None:
+    assert "--label 3 --guidance 2" in words(section(page(run), "next"))
+    (run / "recipe.yaml").write_text(RECIPE.replace("0.1", "0.0"))
+    assert "--label 3 --steps" in words(section(page(run), "next"))
 
 
 def test_a_checkpoint_counts_as_trained_where_the_log_ends_before_it(run: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import torch
 from torch import nn
 from train_world import CLASSES, Doubles, Spy, child, contents, ending, network, objective, points, run, settings, split, trainer
 
-from ornstein.base.errors import CheckpointError, MissingExtra, UsageError
+from ornstein.base.errors import CheckpointError, Interrupted, MissingExtra, UsageError
 from ornstein.base.keys import Keys
 from ornstein.data.order import indices
 from ornstein.model.condition import Cond
@@ -112,6 +115,8 @@ def test_dropout_is_keyed_and_leaves_the_global_generator_alone(place: Path) -> 
     torch.rand(3)
     run(trainer(place / "b", net=network(dropout=0.5)))
     run(trainer(place / "c", net=network(dropout=0.1)))
+    run(trainer(place / "d", net=network(dropout=0.5).eval()))  # as a network is that has been sampled from
+    assert contents(place / "a") == contents(place / "d")
     assert contents(place / "a") == contents(place / "b")
     assert contents(place / "a") != contents(place / "c")
 
@@ -165,6 +170,23 @@ def test_the_best_checkpoint_is_kept_and_named(place: Path) -> None:
     assert steps_in(place / "checkpoints") == [best, 60]
     assert load_weights(place)[1]["step"] == best
     assert records[-1]["best_step"] == best
+
+
+@pytest.mark.parametrize("stale", ['{"step": 5, "heldout": 9.0}', "", None])
+def test_a_best_that_a_crash_left_behind_is_put_right(place: Path, stale: str | None) -> None:
+    """A kill between saving the best checkpoint and naming it."""
+    run(trainer(place))
+    named = (place / "best.json").read_bytes()
+    (place / "best.json").unlink() if stale is None else (place / "best.json").write_text(stale)
+    made = trainer(place)
+    made.restore()
+    made.close()
+    assert (place / "best.json").read_bytes() == named
+    (place / "checkpoints").rename(place / "elsewhere")
+    made = trainer(place)
+    made.restore()
+    made.close()
+    assert not (place / "best.json").exists()
 
 
 def test_seconds_go_on_after_a_pause(place: Path) -> None:
@@ -324,8 +346,8 @@ def test_leaving_the_loop_early_frees_the_folder(place: Path) -> None:
 class Remembering(Spy):
     """An objective whose state is a counter and a tensor, both of which enter the loss."""
 
-    def __init__(self) -> None:
-        super().__init__(lambda call, record: None)
+    def __init__(self, act: Callable[[int, LossRecord], LossRecord | None] = lambda call, record: None) -> None:
+        super().__init__(act)
 
     def init(self) -> dict[str, Any]:
         return {"count": 0, "trace": torch.zeros(2)}
@@ -353,6 +375,30 @@ def test_the_state_of_an_objective_is_part_of_the_checkpoint(place: Path) -> Non
     assert made.state.objective["count"] == 8
     list(made.records())
     assert ending(place / "whole", 12) == ending(place / "cut", 12)
+
+
+def test_a_batch_left_undone_leaves_no_trace_in_the_state_of_the_objective(place: Path) -> None:
+    def stop(call: int, record: LossRecord) -> None:
+        if call == 8:  # the first of two micro-batches of step 5
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run(trainer(place / "whole", of=Remembering(), micro_batch=4))
+    made = trainer(place / "cut", of=Remembering(stop), micro_batch=4)
+    with pytest.raises(Interrupted):
+        run(made)
+    assert made.state.objective["count"] == 8
+    run(trainer(place / "cut", of=Remembering(), micro_batch=4), resume=True)
+    assert ending(place / "cut") == ending(place / "whole")
+
+
+def test_a_skipped_batch_leaves_no_trace_in_the_state_of_the_objective(place: Path) -> None:
+    def harm(call: int, record: LossRecord) -> LossRecord | None:
+        return dataclasses.replace(record, losses={"model": record.losses["model"] / 0}) if call == 3 else None
+
+    made = trainer(place, of=Remembering(harm))
+    run(made)
+    assert made.state.progress.skipped == 1
+    assert made.state.objective["count"] == 9
 
 
 # -- TensorBoard --------------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from ornstein.model.condition import Cond
@@ -52,11 +51,11 @@ class Model(Denoiser):
 
     def raw(self, x: Tensor, level: Level, cond: Cond | None = None) -> Tensor:
         """The network's output in target space, in x's dtype; losses are computed from it (through x_0 they lose digits)."""
-        features = torch.as_tensor(self.prediction.feature(level), dtype=x.dtype, device=x.device)
-        features = features.expand(len(x)) if features.ndim == 0 else features
-        scaled = over(self.prediction.input_scale(level), x) * x
+        feature, scale = self.prediction.feature(level), self.prediction.input_scale(level)
+        features = feature.to(x)[:, None] if isinstance(feature, Tensor) else x.new_full((len(x), 1), feature)
+        scaled = x if isinstance(scale, float) and scale == 1.0 else over(scale, x) * x
         with autocast_for(self.precision, x.device):
-            y: Tensor = self.network(scaled, features[:, None], Cond() if cond is None else cond)
+            y: Tensor = self.network(scaled, features, Cond() if cond is None else cond)
         return y.to(x.dtype)
 
     def __call__(self, x: Tensor, level: Level, cond: Cond | None = None, towards: Level | None = None) -> Gaussian:

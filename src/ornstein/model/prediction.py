@@ -28,7 +28,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 
 from ornstein.base.errors import SingularPrediction
-from ornstein.process.level import Level, Scalar, over, root
+from ornstein.process.level import Level, Scalar, blend, root
 
 _PURE_NOISE = 0.25 * math.log(1e4)  # from sigma/alpha = 1e4 on, x_t tells as much as noise does
 
@@ -51,19 +51,19 @@ class Prediction(ABC):
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What the network should put out: a x_0 + b eps."""
         a, b = self.coefficients(level)
-        return over(a, x0) * x0 + over(b, x0) * eps
+        return blend(a, x0, b, eps)
 
     def to_x0(self, y: Tensor, x: Tensor, level: Level) -> Tensor:
         """The clean data that an output y means at x_t. Raises SingularPrediction where d = 0."""
         a, b = self.coefficients(level)
         d = self._determinant(a, b, level)
-        return over(b / d, x) * x - over(level.sigma / d, x) * y
+        return blend(b / d, x, -level.sigma / d, y)
 
     def to_eps(self, y: Tensor, x: Tensor, level: Level) -> Tensor:
         """The noise that an output y means at x_t. Raises SingularPrediction where d = 0."""
         a, b = self.coefficients(level)
         d = self._determinant(a, b, level)
-        return over(level.alpha / d, x) * y - over(a / d, x) * x
+        return blend(level.alpha / d, y, -a / d, x)
 
     def loss_scale(self, level: Level) -> Scalar:
         """(d / sigma)^2: squared error of the output over squared error of x_0, at the same x_t."""

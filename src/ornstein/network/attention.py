@@ -59,7 +59,7 @@ class _ShortAttention(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for rows in _pieces(qkv):
                 query, key, value = _by_head(qkv[rows])
-                scores = torch.bmm(query.float().transpose(1, 2), key.float()).mul_(width**-0.5)
+                scores = torch.bmm(query.float().mul_(width**-0.5).transpose(1, 2), key.float())
                 p = probabilities[rows].view(-1, tokens, tokens).copy_(torch.softmax(scores, dim=-1))
                 torch.bmm(value, p.transpose(1, 2), out=out[rows].view(-1, width, tokens))
         ctx.save_for_backward(qkv, probabilities)
@@ -77,10 +77,11 @@ class _ShortAttention(torch.autograd.Function):
                 p = probabilities[rows].view(-1, tokens, tokens)
                 pull = grad_out[rows].view(-1, width, tokens)
                 grad_p = torch.bmm(pull.transpose(1, 2), value)
-                grad_scores = torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype).mul_(width**-0.5)
+                grad_scores = torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype)
                 piece = query.new_empty(3, *query.shape)
                 torch.bmm(key, grad_scores.transpose(1, 2), out=piece[0])
                 torch.bmm(query, grad_scores, out=piece[1])
+                piece[:2].mul_(width**-0.5)
                 torch.bmm(pull, p, out=piece[2])
                 grad[rows] = piece.view(3, -1, heads, width, tokens).transpose(0, 1)
         return grad

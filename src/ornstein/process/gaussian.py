@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ornstein.base.keys import Keys
 from ornstein.process.estimate import Gaussian
-from ornstein.process.level import Level, Scalar, over, root, vanishes
+from ornstein.process.level import Level, Scalar, blend, over, root, vanishes
 from ornstein.process.schedule import Schedule
 
 
@@ -73,12 +73,12 @@ class GaussianProcess:
 
     def corrupt(self, x0: Tensor, noise: Tensor, level: Level) -> Tensor:
         """alpha x_0 + sigma eps."""
-        return over(level.alpha, x0) * x0 + over(level.sigma, x0) * noise
+        return blend(level.alpha, x0, level.sigma, noise)
 
     def renoise(self, x: Tensor, s: Level, t: Level, noise: Noise) -> Tensor:
         """Carry x from level s up to the noisier level t with fresh noise, keeping the marginal law. Needs alpha_s > 0."""
         ratio = t.alpha / s.alpha
-        return over(ratio, x) * x + over(root(t.sigma**2 - (ratio * s.sigma) ** 2), x) * noise.normal(x)
+        return blend(ratio, x, root(t.sigma**2 - (ratio * s.sigma) ** 2), noise.normal(x))
 
     def prior(self, shape: Sequence[int], keys: Keys) -> Tensor:
         """Where sampling starts: sigma(noisiest) eps, `(len(keys), *shape)`, float32."""
@@ -111,7 +111,7 @@ class GaussianProcess:
     def _mean(x0: Tensor, x: Tensor, t: Level, s: Level, kept: Scalar) -> Tensor:
         """alpha_s x_0 + kept eps, with eps read off x_t and written so that alpha_t x_0 and x_t are touched once each."""
         share = kept / t.sigma
-        return over(share, x) * x + over(s.alpha - share * t.alpha, x) * x0
+        return blend(share, x, s.alpha - share * t.alpha, x0)
 
 
 def _between(low: Scalar, high: Scalar, spread: Tensor | float, x: Tensor) -> Scalar:

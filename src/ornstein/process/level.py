@@ -91,6 +91,12 @@ def over(value: Scalar, x: Tensor) -> Scalar:
     return value.to(x).reshape(value.shape + (1,) * (x.ndim - value.ndim))
 
 
+def blend(a: Scalar, x: Tensor, b: Scalar, y: Tensor) -> Tensor:
+    """a x + b y for numbers of a level; with floats in two passes over memory and one new tensor, where the formula takes three of each."""
+    scaled = over(a, x) * x
+    return scaled + over(b, y) * y if isinstance(b, Tensor) else scaled.add_(y, alpha=b)
+
+
 def root(value: Scalar) -> Scalar:
     """Square root of a number that is >= 0 up to rounding."""
     return value.clamp_min(0.0).sqrt() if isinstance(value, Tensor) else math.sqrt(max(value, 0.0))

@@ -21,6 +21,7 @@ from ornstein.run.page.scales import Linear, Number, Scale, number
 
 WIDTH, HEIGHT = 480.0, 310.0
 LETTER = 7.0  # mean width of a letter at the plot's font size of 13
+BOLD = 8.0  # mean width of a bold digit
 LINE = 18.0
 MOST = 400  # points kept of a line
 DOTS = 1500  # points kept of a cloud
@@ -115,14 +116,16 @@ def line_plot(title: str, series: Sequence[Series], x: Axis, y: Axis, marks: Seq
     known = [mark for mark in marks if x.scale.takes(mark.x)]
     x_scale = x.scale.around([point.x for point in points] + [mark.x for mark in known])
     y_scale = y.scale.around([point.y for point in points]).widened(0.05)
-    legend, used = _legend([_Key(one.name, one.look, one.colour) for one, parts in runs if parts and one.look != "faint"])
-    ticks = [number(tick) for tick in y_scale.ticks(5)]
-    left = 10 + LETTER * max((len(text) for text in ticks), default=0)
-    frame = _Frame(left, used + 40, WIDTH - 58, HEIGHT - 44, x_scale, y_scale)
+    named = [(one, parts) for one, parts in runs if parts and one.look != "faint"]
+    legend, used = _legend([_Key(one.name, one.look, one.colour) for one, _ in named])
+    ends = [(one, parts[-1][-1]) for one, parts in named]
+    left = 10 + LETTER * _longest([number(tick) for tick in y_scale.ticks(5)])
+    right = WIDTH - 10 - BOLD * _longest([number(point.y) for _, point in ends])
+    frame = _Frame(left, used + 40, right, HEIGHT - 44, x_scale, y_scale)
     drawn = [_line(frame, one, parts) for one, parts in runs]
-    ends = _end_labels(frame, [(one, parts[-1][-1]) for one, parts in runs if parts and one.look != "faint"])
-    desc = f"{y.label} against {x.label}. " + " ".join(_in_words(one, parts) for one, parts in runs if parts and one.look != "faint")
-    return _svg(title, desc, HEIGHT, [legend, _axes(frame, x.label, y.label), *_marks(frame, known), *drawn, *ends])
+    desc = f"{y.label} against {x.label}. " + " ".join(_in_words(one, parts) for one, parts in named)
+    axes = _axes(frame, x.label, y.label)
+    return _svg(title, desc, HEIGHT, [legend, axes, *_marks(frame, known), *drawn, *_end_labels(frame, ends)])
 
 
 def scatter(title: str, clouds: Sequence[Cloud]) -> Markup:
@@ -202,6 +205,10 @@ def _legend(keys: Sequence[_Key]) -> tuple[Markup, float]:
         parts.append(tag("text", key.name, x=x + 26, y=y))
         x += width
     return tag("g", *parts, class_="legend"), y if keys else 0.0
+
+
+def _longest(texts: Sequence[str]) -> int:
+    return max(map(len, texts), default=0)
 
 
 def _runs(one: Series, x: type[Scale], y: type[Scale]) -> list[list[_Point]]:
@@ -294,9 +301,16 @@ def dot_plot(title: str, values: Sequence[tuple[str, Number, int]], x: Axis, mar
     if not known:
         raise ValueError(f"'{title}' has no value to draw.")
     scale = x.scale.around([value for _, value, _ in known] + [mark.x for mark in marks]).widened(0.06)
-    left = 16 + LETTER * max(len(name) for name, _, _ in known)
+    left = 16 + LETTER * _longest([name for name, _, _ in known])
     row, top = 30.0, 26.0 if any(mark.label for mark in marks) else 8.0
-    frame = _Frame(left, top, WIDTH - 58, top + row * len(known), scale, Linear(0.0, float(len(known))))
+    frame = _Frame(
+        left,
+        top,
+        WIDTH - 16 - BOLD * _longest([number(value) for _, value, _ in known]),
+        top + row * len(known),
+        scale,
+        Linear(0.0, float(len(known))),
+    )
     parts = []
     for i, (name, value, colour) in enumerate(known):
         at = frame.at(value, len(known) - i - 0.5)

@@ -101,7 +101,7 @@ def _halvings(recipe: Recipe) -> str | None:
     halvings = len(network.channels) - 1
     step = network.patch * 2**halvings
     patched = f" in patches of {network.patch}" if network.patch > 1 else ""
-    return f"{size} pixels{patched} cannot be halved {halvings} times; use a multiple of {step} or fewer levels of channels" if size % step else None
+    return f"{size} pixels{patched} cannot be halved {halvings} times; use a multiple of {step}, or fewer channels" if size % step else None
 
 
 def _recomputing(recipe: Recipe) -> str | None:

@@ -50,9 +50,10 @@ def _next(story: Story, run: str) -> Markup:
         commands.append((f"ornstein train {run} --resume", "Train to the end; it goes on from the newest checkpoint, bit for bit."))
     if steps is not None:
         commands.append((f"ornstein train {run} --resume train.steps={2 * steps:.0f}", "Train for twice as long."))
-    wish = f" --label {min(3, story.classes - 1)} --guidance 2" if story.classes else ""
+    label = f" --label {min(3, story.classes - 1)}" if story.classes else ""
+    guidance = " --guidance 2" if story.classes and numeric(story.setting("objective", "condition_drop")) else ""
     commands += [
-        (f"ornstein sample {run} -n 16{wish} --steps 10 --seed 0", "Draw samples; each depends on its own seed alone."),
+        (f"ornstein sample {run} -n 16{label}{guidance} --steps 10 --seed 0", "Draw samples; each depends on its own seed alone."),
         (f"ornstein evaluate {run}", "Measure the model and rewrite this page."),
         (f"ornstein train {run}/recipe.yaml --out {beside} --init-from {run}", "Start another run from these weights."),
         (f"ornstein train {run}/recipe.yaml --out {beside} train.seed=1", "Train the same recipe afresh with another seed."),
@@ -117,7 +118,8 @@ def _sentence(story: Story, run: str) -> Markup:
     parameters, batch, seconds = numeric(story.fact("parameters")), numeric(story.setting("train", "batch_size")), story.seconds()
     what = "points in the plane" if story.is_points else "images"
     words = [f"A {'class-conditional ' if story.classes else ''}diffusion model of {what}"]
-    words += [f" ({data})"] if data and not story.is_points else []
+    origin = story.setting("data", "world") if story.is_points else data
+    words += [f" ({origin})"] if origin else []
     words += [f", a {_NETWORKS.get(str(network), f'{network} network')}"] if network else []
     words += [f" of {number(parameters)} parameters"] if parameters is not None else []
     words += [f" with {rule} prediction on the {schedule} schedule"] if rule and schedule else []

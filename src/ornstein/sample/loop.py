@@ -61,10 +61,11 @@ def _solve(model: Bound, solver: Solver, nodes: tuple[Level, ...], x: Tensor, no
         x, nodes, i = advance.x, nodes[1:], i + 1
     lands = nodes[-1].is_clean and "clean" not in solver.ends
     inner = nodes[:-1] if lands else nodes
-    with torch.no_grad():
+    no_grad = torch.no_grad()  # entered for every move and left before its yield, so that callers keep their own mode
+    with no_grad:
         state = solver.init(inner) if len(inner) > 1 else None
     while len(inner) > 1:
-        with torch.no_grad():
+        with no_grad:
             advance = solver.step(model, x, inner, state, noise.move(i))
         x, state, i = advance.x, advance.state, i + 1
         inner = inner[advance.passed :] if advance.passed else (advance.at, *inner[1:])

@@ -10,6 +10,7 @@ evaluations gives 2M. Runge-Kutta rules are in `runge_kutta`.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor
@@ -77,7 +78,10 @@ class DPMSolverMultistep(Solver):
 
     def init(self, plan: tuple[Level, ...]) -> _History:
         """All rows of the plan."""
-        return _History(tuple(_row(plan, i) for i in range(len(plan) - 1)), 0, None)
+        half_log_snr = [float(level.half_log_snr) for level in plan]
+        steps = [after - before for before, after in pairwise(half_log_snr)]
+        moves = zip(plan, plan[1:], steps, [math.inf, *steps], strict=False)
+        return _History(tuple(_row(*move) for move in moves), 0, None)
 
     def step(self, model: Bound, x: Tensor, plan: tuple[Level, ...], state: _History, noise: Noise) -> Advance:
         """One move; see `Solver.step`."""
@@ -96,11 +100,7 @@ class _History(NamedTuple):
     last: Tensor | None
 
 
-def _row(plan: tuple[Level, ...], i: int) -> Row:
-    """The 2M row of move i; the first move, which has no history, is DDIM."""
-    t, s = plan[i], plan[i + 1]
-    now = float(t.half_log_snr)
-    step = float(s.half_log_snr) - now
-    weight = -float(s.alpha) * math.expm1(-step)
-    slope = 0.5 * step / (now - float(plan[i - 1].half_log_snr)) if i else 0.0
+def _row(t: Level, s: Level, step: float, last: float) -> Row:
+    """The 2M row of the move from t to s, a step of half log-SNR after the last one; an infinite last step gives DDIM."""
+    weight, slope = -float(s.alpha) * math.expm1(-step), 0.5 * step / last
     return Row(float(s.sigma / t.sigma), weight * (1.0 + slope), -weight * slope)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Formulas broken on purpose, and the tests that must notice.
+
+One row per mutant: the file under `src/ornstein`, an expression that occurs in it exactly once, what it becomes, and the
+test files (or single tests) that have to fail. Add a row for a formula whose silent change would spoil results.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One change of one expression."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant("base/keys.py", "seed_of(seed, self.purpose, draw)", "seed_of(seed, self.purpose)", ("base/test_base_keys.py",)),
+    Mutant("base/files.py", "temporary.replace(path)", "path.write_bytes(data)", ("base/test_base_files.py",)),
+    Mutant("base/files.py", "self._handle.truncate(before)", "pass", ("base/test_base_files.py",)),
+    Mutant("process/schedule.py", "torch.expm1(2.0 * self.log_alpha(t)", "torch.expm1(self.log_alpha(t)", ("process/test_schedules.py",)),
+    Mutant("process/schedule.py", "slope = 2.0 * (alpha_rate", "slope = (alpha_rate", ("process/test_schedules.py",)),
+    Mutant("process/gaussian.py", "forward * s.sigma**2 / t.sigma**2", "forward * s.sigma / t.sigma", ("process/test_reverse_law.py",)),
+    Mutant("process/gaussian.py", "root(t.sigma**2 - (ratio * s.sigma) ** 2)", "root(t.sigma**2 - s.sigma**2)", ("process/test_reverse_law.py",)),
+    Mutant("model/prediction.py", "(self._determinant(a, b, level) / level.sigma) ** 2", "(self._determinant(a, b, level)) ** 2",
+           ("model/test_predictions.py",)),
+    Mutant("model/prediction.py", "-level.alpha * self.sigma_data / total", "-self.sigma_data / total", ("model/test_predictions.py",)),
+    Mutant("model/guidance.py", "untold + scale * (told - untold)", "told + scale * (told - untold)", ("model/test_guidance.py",)),
+    Mutant("model/condition.py", "keys.uniform() < probability", "keys.uniform()[:1] < probability", ("model/test_conditions.py",)),
+    Mutant("exact/mixture.py", "self._variances * parts.z / parts.variance", "parts.z / parts.variance", ("exact/test_mixture.py",)),
+    Mutant("sample/solvers.py", "0.5 * step / last", "0.5 * last / step", ("sample/test_equivalences.py",)),
+    Mutant("sample/solvers.py", "state.at + 1, x0)", "state.at + 1, moved)", ("sample/test_orders.py",)),
+    Mutant("sample/runge_kutta.py", "((), (1.0,)), (0.5, 0.5), 2)", "((), (1.0,)), (0.75, 0.25), 2)", ("sample/test_orders.py",)),
+    Mutant("sample/noise.py", "Keys.for_seeds(self._seeds, self._move,", "Keys.for_seeds(self._seeds, 0,", ("sample/test_loop.py",)),
+    Mutant("sample/draw.py", "range(block * self.micro_batch, (block + 1) * self.micro_batch)",
+           "range(block * self.micro_batch, block * self.micro_batch + max(rows) + 1)", ("sample/test_draw.py",)),
+    Mutant("objective/weighting.py", "ratio * level.sigma_rate - level.alpha_rate", "ratio * level.sigma_rate + level.alpha_rate",
+           ("objective/test_weightings.py",)),
+    Mutant("objective/times.py", "draw % self.strata", "draw // self.strata", ("objective/test_times.py",)),
+    Mutant("objective/matching.py", "self.weighting(level) / model.prediction", "self.weighting(level) * model.prediction",
+           ("objective/test_matching.py",)),
+    Mutant("train/ema.py", "1.0 - self.present_decay", "self.present_decay", ("train/test_train_ema.py",)),
+    Mutant("train/ema.py", "self.updates = updates", "self.updates = 0", ("train/test_train_ema.py",)),
+    Mutant("train/rate.py", "(update + 1) / settings.warmup", "update / settings.warmup", ("train/test_train_rate.py",)),
+    Mutant("evaluate/distances.py", "- 2 * cross", "- cross", ("evaluate/test_evaluate_distances.py",)),
+    Mutant("evaluate/distances.py", "/ (len(y) - same)", "/ len(y)", ("evaluate/test_evaluate_distances.py",)),
+)  # fmt: skip
