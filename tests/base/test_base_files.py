@@ -206,6 +206,13 @@ def test_a_line_the_disk_refuses_is_taken_back_and_the_log_goes_on(tmp_path: Pat
     assert files.read_lines(path) == [{"step": 1}, {"step": 3}]
 
 
+def test_a_log_that_cannot_be_synced_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = files.LineLog(tmp_path / "metrics.jsonl")
+    monkeypatch.setattr(os, "fsync", _refuse)
+    with pytest.raises(StorageError, match="No space left"):
+        log.sync()
+
+
 def test_a_log_refuses_nan_and_names_broken_lines(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     log = files.LineLog(path)

@@ -13,7 +13,8 @@ from ornstein.exact.mixture import smooth
 from ornstein.exact.world import Oracle
 from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Model
-from ornstein.model.prediction import X0, Edm, Eps, V
+from ornstein.model.guidance import ClassifierFree
+from ornstein.model.prediction import X0, Edm, Eps, Prediction, V
 from ornstein.process.gaussian import GaussianProcess
 from ornstein.process.schedule import EDM, Cosine
 
@@ -61,6 +62,35 @@ def test_estimate_of_an_exact_network_is_exact() -> None:
     model = Model(Oracle(world, V(), schedule.at), GaussianProcess(schedule), V())
     for level in (schedule.at(0.3), schedule.at(torch.tensor([0.1, 0.5, 0.9, 1.0], dtype=torch.float64))):
         torch.testing.assert_close(model(X, level).x0, world.expectation(X, level), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("prediction", [X0(), Eps(), V(), Edm(0.5)], ids=["x0", "eps", "v", "edm"])
+def test_all_derivatives_of_an_estimate_pass_through_in_one_batch(prediction: Prediction) -> None:
+    """Exact likelihoods push a basis of tangents through the model: forward mode under vmap, and reverse mode."""
+    schedule, network = Cosine(), Twist()
+    model, level = Model(network, GaussianProcess(schedule), prediction), schedule.at(0.4)
+
+    def estimate(x: Tensor) -> Tensor:
+        guided: Tensor = ClassifierFree(model, 2.0)(x, level, Cond(torch.arange(4))).x0
+        return guided
+
+    basis = torch.eye(2, dtype=torch.float64)[:, None].expand(2, 4, 2)
+    forward = torch.func.vmap(lambda v: torch.func.jvp(estimate, (X,), (v,))[1])(basis)
+    step = 1e-6
+    for i, direction in enumerate(basis):
+        difference = (estimate(X + step * direction) - estimate(X - step * direction)) / (2.0 * step)
+        torch.testing.assert_close(forward[i], difference, rtol=1e-7, atol=1e-8)
+    x = X.clone().requires_grad_()
+    (backward,) = torch.autograd.grad(estimate(x)[:, 0].sum(), x)
+    torch.testing.assert_close(backward, forward[:, :, 0].T, rtol=1e-10, atol=1e-12)
+
+
+class Twist(nn.Module):
+    """A smooth function that mixes coordinates."""
+
+    def forward(self, x: Tensor, features: Tensor, cond: Cond) -> Tensor:
+        assert cond.label is not None
+        return torch.sin(x.flip(1) + features) + 0.1 * cond.label[:, None] * x
 
 
 def test_singular_levels_are_refused_where_they_are_asked() -> None:

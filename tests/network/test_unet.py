@@ -7,7 +7,7 @@ from network_world import CLASSES, Given, labels, levels, normal, shaken, small_
 from torch import Tensor, nn
 
 from ornstein.base.errors import UsageError
-from ornstein.network.mlp import MLP
+from ornstein.network.mlp import MLP, ResidualLayer
 from ornstein.network.precision import autocast_for
 from ornstein.network.unet import UNet
 
@@ -23,9 +23,23 @@ def test_the_output_has_the_size_of_the_image(
     assert network(normal(3, 2, *size), levels(3)).shape == (3, 4, *size)
 
 
+def test_patches_are_channels_inside() -> None:
+    patched, plain = small_unet(patch=2), shaken(lambda: UNet(12, 12, (16, 32), 1, head_width=8, groups=8, classes=CLASSES))
+    x, t = normal(2, 3, 8, 12), levels(2)
+    inside = x.reshape(2, 3, 4, 2, 6, 2).permute(0, 1, 3, 5, 2, 4).reshape(2, 12, 4, 6)
+    outside = plain(inside, t).reshape(2, 3, 2, 2, 4, 6).permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 8, 12)
+    assert torch.equal(patched(x, t), outside)
+    with pytest.raises(UsageError, match="multiples of 4"):
+        patched(normal(2, 3, 8, 10), t)
+
+
 def test_an_untrained_network_returns_zero() -> None:
     assert UNet(channels=(32,), attention=())(normal(2, 3, 8, 8), levels(2)).abs().max() == 0
     assert MLP()(normal(5, 2), levels(5)).abs().max() == 0
+
+
+def test_a_layer_of_the_perceptron_starts_as_the_identity() -> None:
+    assert torch.equal(ResidualLayer(8)(normal(5, 8), normal(5, 8, seed=3)), normal(5, 8))
 
 
 def test_every_parameter_gets_a_gradient() -> None:
@@ -109,7 +123,7 @@ def test_impossible_shapes_are_refused_with_what_to_do() -> None:
     with pytest.raises(UsageError, match="level 2"):
         UNet(channels=(32, 32), attention=(2,))
     with pytest.raises(UsageError, match="heads of 32"):
-        UNet(channels=(32, 48))
+        UNet(channels=(32, 48), attention=(0,))  # the middle attends at the last level's width
     UNet(channels=(48, 32), attention=(1,))  # level 0 has no heads
     with pytest.raises(UsageError, match="multiples of 4"):
         UNet(channels=(32, 32, 32))(normal(1, 3, 8, 6), levels(1))

@@ -73,14 +73,14 @@ def test_the_train_section_is_the_trainers_settings() -> None:
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_shipped_recipes_are_sound_and_explain_themselves(name: str) -> None:
-    assert Recipe.load(name).name == name
+    assert Recipe.load(name).name == "-".join(reversed(name.split("/")))
     heading = shipped()[name].read_text().partition("\nformat:")[0]
     assert len(heading) > 60
     assert all(line.startswith("#") for line in heading.splitlines())
 
 
 def test_the_shipped_recipes_are_the_promised_ones() -> None:
-    assert set(shipped()) >= {"digits", "mnist", "cifar10", "folder", "points"}
+    assert set(shipped()) >= {"digits", "mnist", "cifar10", "folder", "points", "quick/mnist", "quick/cifar10", "quick/folder"}
 
 
 def test_yaml_round_trip_and_identity() -> None:

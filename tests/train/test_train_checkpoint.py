@@ -340,6 +340,15 @@ def test_manifests_that_are_no_manifests(place: Path, text: bytes) -> None:
         read(place / "step-2")
 
 
+def test_manifests_of_any_depth(place: Path) -> None:
+    """Somewhere the reader still follows and the writer no longer does."""
+    path = _save(place, 2) / "step-2" / "manifest.json"
+    for depth in range(700, 1100):
+        path.write_bytes(b'{"digest":"","files":' + b"[" * depth + b"]" * depth + b"}")
+        with pytest.raises(CheckpointError, match="manifest"):
+            checkpoint._read_manifest(path)
+
+
 # -- weights for others -------------------------------------------------------------------------------------------------------
 
 

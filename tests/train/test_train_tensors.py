@@ -155,6 +155,12 @@ def test_hostile_headers(place: Path, kind: str) -> None:
         read_tensors(_file(place / "evil.safetensors", *HOSTILE[kind]))
 
 
+def test_an_overlap_is_called_one(place: Path) -> None:
+    header = {"a": _entry(0, 8, [2]), "b": _entry(4, 8, [1]), "c": _entry(8, 12, [1])}
+    with pytest.raises(CheckpointError, match="an overlap before 'b'"):
+        read_tensors(_file(place / "w", header, bytes(12)))
+
+
 def test_the_sound_neighbour_of_the_hostile_headers_is_read(place: Path) -> None:
     notes = {"path": "../../etc/passwd"}
     found = read_tensors(_file(place / "good", {"__metadata__": notes, "a": _entry(0, 4, [1]), "b": _entry(4, 8, [1], "I32")}, bytes(8)))

@@ -42,7 +42,7 @@ def copy(
     """Copy a shipped recipe to a file of your own."""
     from ornstein.base.files import write_bytes
 
-    source, target = _file(name), to or Path(f"{name}.yaml")
+    source, target = _file(name), to or Path(f"{Path(name).name}.yaml")
     if target.exists():
         raise UsageError(f"{target} exists already.", "Give another file name after the recipe's.")
     write_bytes(target, source.read_bytes())

@@ -59,7 +59,7 @@ def path_of(folder: Path, step: int) -> Path:
 
 def steps_in(folder: Path) -> list[int]:
     """Steps of which the folder has a checkpoint, valid or not, ascending."""
-    matches = [re.fullmatch(r"step-(0|[1-9][0-9]{0,17})", path.name, re.ASCII) for path in folder.iterdir()] if folder.is_dir() else []
+    matches = [re.fullmatch(r"step-(0|[1-9][0-9]{0,17})", path.name) for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(int(match[1]) for match in matches if match)
 
 
