@@ -152,6 +152,6 @@ def test_presets_are_what_they_say() -> None:
 
 def test_impossible_mixtures_are_refused() -> None:
     eye, means = torch.eye(2).expand(2, 2, 2), torch.zeros(2, 2)
-    for weights, covariances in (([1.0], eye), ([1.0, 1.0], eye[:1]), ([1.0, 0.0], eye), ([1.0, 1.0], -eye)):
+    for weights, covariances in (([1.0], eye), ([1.0, 1.0], eye[:1]), ([1.0, 0.0], eye), ([1.0, 1.0], -eye), ([1.0, 1.0], 0.0 * eye)):
         with pytest.raises(UsageError):
             GaussianMixture(weights, means, covariances)

@@ -97,7 +97,8 @@ def test_edm_is_table_1_of_its_paper(t: float) -> None:
     torch.testing.assert_close(row.target(x0, eps, level), (x0 - c_skip * x) / c_out)
     torch.testing.assert_close(row.to_x0(eps, x, level), c_skip * x + c_out * eps)
     assert row.input_scale(level) == pytest.approx(1.0 / total)
-    assert row.feature(level) == pytest.approx(min(0.25 * math.log(sigma), 0.25 * math.log(1e4)))
+    assert row.feature(level) == pytest.approx(0.25 * math.log(sigma))
+    assert row.feature(Cosine().at(1.0)) == pytest.approx(0.25 * math.log(1e4))
 
 
 @every_schedule

@@ -100,14 +100,16 @@ def _exact(qkv: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_attention_is_its_formula(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("longest", [64, 8])
+def test_attention_is_its_formula(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, longest: int) -> None:
+    monkeypatch.setattr(attention, "_LONGEST", longest)
     qkv = normal(2, 3, 4, 8, 9).to(dtype)
     torch.testing.assert_close(attend(qkv).double(), _exact(qkv), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("longest", "at_once"), [(512, 1 << 20), (512, 2 * 4 * 16**2), (8, 1)])
 def test_bfloat16_attention_loses_little_beyond_its_rounding(monkeypatch: pytest.MonkeyPatch, longest: int, at_once: int) -> None:
-    monkeypatch.setattr(attention, "_LONGEST", longest)
+    monkeypatch.setattr(attention, "_LONGEST_BFLOAT16", longest)
     monkeypatch.setattr(attention, "_SCORES_AT_ONCE", at_once)
     leaf = (2.0 * normal(5, 3, 4, 8, 16)).bfloat16().requires_grad_()
     pull = normal(5, 32, 16, seed=4).bfloat16()

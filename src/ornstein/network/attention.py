@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """V softmax(K^T Q / sqrt(d)) for queries, keys and values packed as a 1x1 convolution leaves them: tokens last.
 
-Everywhere but in bfloat16 on a CPU this is torch's fused kernel. There its backward pass takes ten times as long as in
-float32, so short sequences go through matrix products of our own: scores and softmax in float32, the probabilities P
-(row i: what token i attends to) and every other product in bfloat16 with float32 sums, which has the fused kernel's
-error. With O = V P^T, dO its gradient and S = Q^T K / sqrt(d):
+Long sequences, and all on other devices than CPUs, go to torch's fused kernel. On CPUs it fails short ones: in bfloat16
+its backward pass takes ten times as long as in float32, and where float32 matrix products are set to "medium" it takes
+twenty times as long for 16 tokens. So short sequences go through the formula; in bfloat16 with a backward pass of our
+own, scores and softmax in float32, the probabilities P (row i: what token i attends to) and every other product in
+bfloat16 with float32 sums, which has the fused kernel's error. With O = V P^T, dO its gradient and S = Q^T K / sqrt(d):
 
     dV = dO P,   dP = dO^T V,   dS = P (dP - sum_j(P dP)),   dQ = K dS^T / sqrt(d),   dK = Q dS / sqrt(d)
 
@@ -22,7 +23,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_LONGEST = 512
+_LONGEST = 64
+"""Tokens up to which the formula in float32 is as fast as the fused kernel at its best."""
+
+_LONGEST_BFLOAT16 = 512
 """Tokens up to which keeping P (tokens^2 numbers per head) is cheaper than the fused kernel in float32."""
 
 _SCORES_AT_ONCE = 1 << 20
@@ -32,14 +36,23 @@ _SCORES_AT_ONCE = 1 << 20
 def attend(qkv: Float[Tensor, "batch 3 heads width tokens"]) -> Float[Tensor, "batch heads_width tokens"]:
     """Attention of every token to every token, head by head, heads one after the other in the result.
 
-    In bfloat16 on a CPU it has a first derivative in reverse mode only.
+    In bfloat16 on a CPU it has a first derivative in reverse mode only; so has the fused kernel on a CPU.
     """
-    if qkv.device.type == "cpu" and qkv.dtype == torch.bfloat16:
-        if qkv.shape[-1] <= _LONGEST:
-            mixed: Tensor = _ShortAttention.apply(qkv)  # type: ignore[no-untyped-call]
-            return mixed
-        return _fused(qkv.float()).to(qkv.dtype)
-    return _fused(qkv)
+    tokens = qkv.shape[-1]
+    if qkv.device.type != "cpu":
+        return _fused(qkv)
+    if qkv.dtype == torch.bfloat16:
+        if tokens > _LONGEST_BFLOAT16:
+            return _fused(qkv.float()).to(qkv.dtype)
+        mixed: Tensor = _InBfloat16.apply(qkv)  # type: ignore[no-untyped-call]
+        return mixed
+    return _formula(qkv) if tokens <= _LONGEST else _fused(qkv)
+
+
+def _formula(qkv: Tensor) -> Tensor:
+    query, key, value = qkv.unbind(1)
+    p = torch.softmax((query * query.shape[-2] ** -0.5).transpose(-1, -2) @ key, dim=-1)
+    return (value @ p.transpose(-1, -2)).flatten(1, 2)
 
 
 def _fused(qkv: Tensor) -> Tensor:
@@ -48,7 +61,7 @@ def _fused(qkv: Tensor) -> Tensor:
         return functional.scaled_dot_product_attention(query, key, value).transpose(-1, -2).flatten(1, 2)
 
 
-class _ShortAttention(torch.autograd.Function):
+class _InBfloat16(torch.autograd.Function):
     """The bfloat16 products of the module's docstring; saves `qkv` and P."""
 
     @staticmethod

@@ -26,7 +26,7 @@ def examine_machine() -> dict[str, Any]:
     import torch
 
     rates = matrix_rates()
-    gain = rates["bf16"] / max(rates["fp32"], rates["fp32 (oneDNN)"])
+    gain = rates["bf16"] / rates["fp32"]
     advice = "train.precision=bf16 should pay here" if gain > 1.2 else "train.precision=fp32 is the better choice here"
     total, free = _memory()
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
@@ -47,20 +47,12 @@ def examine_machine() -> dict[str, Any]:
 
 
 def matrix_rates() -> dict[str, float]:
-    """Best rate in GFLOP/s of a square CPU matrix product in float32, in float32 by oneDNN, and in bfloat16."""
+    """Best rate in GFLOP/s of a square CPU matrix product in float32 and in bfloat16."""
     import torch
 
-    before = torch.get_float32_matmul_precision()
     full = torch.randn(_SIZE, _SIZE, generator=torch.Generator().manual_seed(0))
     half = full.to(torch.bfloat16)
-    try:
-        torch.set_float32_matmul_precision("highest")
-        rates = {"fp32": _rate(lambda: full @ full)}
-        torch.set_float32_matmul_precision("medium")
-        rates["fp32 (oneDNN)"] = _rate(lambda: full @ full)
-    finally:
-        torch.set_float32_matmul_precision(before)
-    return {**rates, "bf16": _rate(lambda: half @ half)}
+    return {"fp32": _rate(lambda: full @ full), "bf16": _rate(lambda: half @ half)}
 
 
 def _rate(product: Callable[[], Any]) -> float:
