@@ -45,6 +45,7 @@ def test_trailing_meets_the_discrete_times() -> None:
     odd = [level.t * 1000 for level in plans.trailing(SCHEDULES["ddpm"], 7)]
     assert odd == pytest.approx([round(k) for k in odd], abs=1e-9)
     assert odd[:2] == pytest.approx([1000, 857])
+    assert len(plans.trailing(SCHEDULES["ddpm"], 1000)) == 1001
 
 
 @pytest.mark.parametrize("schedule", [EDM(), LinearBeta()], ids=["edm", "linear-beta"])

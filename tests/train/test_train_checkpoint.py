@@ -305,7 +305,7 @@ _JSON = st.recursive(
 )
 _KEYS = st.sampled_from(["format", "identity", "torch", "files", "digest"])
 _DEEP = b'{"digest":' + b"[" * 900 + b"]" * 900 + b"}"
-_TEXTS = [b"", b"[" * 5000, b"{" * 5000, b'{"a":' * 5000, b'{"format":1e999}', b'{"format":NaN}', b"\xff", _DEEP]
+_TEXTS = [b"", b"[" * 5000, b"{" * 5000, b'{"a":' * 5000, b'{"digest":"","format":1e999}', b'{"digest":"","format":NaN}', b"\xff", _DEEP]
 
 
 @pytest.mark.parametrize("cases", [100, pytest.param(25_000, marks=pytest.mark.slow)])
@@ -341,9 +341,9 @@ def test_manifests_that_are_no_manifests(place: Path, text: bytes) -> None:
 
 
 def test_manifests_of_any_depth(place: Path) -> None:
-    """Somewhere the reader still follows and the writer no longer does."""
+    """From Python 3.12 on the parser follows deeper than the writer that the digest needs."""
     path = _save(place, 2) / "step-2" / "manifest.json"
-    for depth in range(700, 1100):
+    for depth in [10, 500, *range(900, 1000, 3), 2000, 5000]:
         path.write_bytes(b'{"digest":"","files":' + b"[" * depth + b"]" * depth + b"}")
         with pytest.raises(CheckpointError, match="manifest"):
             checkpoint._read_manifest(path)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from train_world import child, die_at, ending, leftovers, run, steps_of, trainer
 
+from ornstein.base.files import read_lines
 from ornstein.train.checkpoint import newest_valid
 
 CONFIG: dict[str, Any] = {"steps": 30, "checkpoint_every": 4, "evaluate_every": 5, "log_every": 3, "micro_batch": 4, "keep": 2}
@@ -70,6 +71,8 @@ def test_killed_at_random_moments(place: Path, kills: int) -> None:
         found = newest_valid(folder / "checkpoints", pytest.fail)
         assert found is None or found.step == saved[-1]  # a kill never leaves an invalid checkpoint behind
         resumed_at.append(0 if found is None else found.step)
+        reached = max((line["step"] for line in read_lines(folder / "metrics.jsonl")), default=0)
+        assert reached - resumed_at[-1] <= CONFIG["checkpoint_every"]  # nothing older than the last save is lost
         _completed(folder)
         assert leftovers(folder) == []
         assert ending(folder, 30) == whole, (number, resumed_at)

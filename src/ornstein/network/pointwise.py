@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A 1x1 convolution y = W x + b at every pixel.
 
-In bfloat16 on a CPU the convolution kernel spends most of its time reordering the image; as one matrix product per sample,
-which needs no reordering, the forward pass takes half as long and the backward pass a half to a fifth.
+In bfloat16 on a CPU the convolution kernel spends most of its time reordering the image. One matrix product per sample
+needs no reordering: from 8x8 pixels upwards it takes 0.5 to 0.9 of the time, forward and backward.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+_FEWEST_PIXELS = 64
+"""Pixels from which on one matrix product per sample is large enough to be the faster way."""
+
 
 class Pointwise(nn.Conv2d):
     """`(batch, before, h, w)` to `(batch, after, h, w)`."""
@@ -23,7 +26,7 @@ class Pointwise(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch after h w"]:
         """In bfloat16 on a CPU it has a first derivative in reverse mode only."""
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x[0, 0].numel() >= _FEWEST_PIXELS:
             dtype = torch.get_autocast_dtype("cpu")
             assert self.bias is not None
             y: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))  # type: ignore[no-untyped-call]
