@@ -65,7 +65,9 @@ def test_classes_cycle_by_seed_and_a_label_fixes_them(digits: Path, tmp_path: Pa
     fixed = drawn(digits, tmp_path / "b", count=3, seed=3, label=7)
     assert fixed["labels"].tolist() == [7, 7, 7]
     # Seed 7 has label 7 by itself, so asking for it changes nothing.
-    assert np.array_equal(drawn(digits, tmp_path / "c", count=1, seed=7)["samples"], drawn(digits, tmp_path / "d", count=1, seed=7, label=7)["samples"])
+    assert np.array_equal(
+        drawn(digits, tmp_path / "c", count=1, seed=7)["samples"], drawn(digits, tmp_path / "d", count=1, seed=7, label=7)["samples"]
+    )
 
 
 def test_every_png_says_how_it_was_made(digits: Path, tmp_path: Path) -> None:
@@ -87,7 +89,9 @@ def test_an_evaluation_budget_becomes_moves(digits: Path, tmp_path: Path) -> Non
         draw(digits, DrawOptions(steps=3, evaluations=3, out=tmp_path), lambda _: None)
 
 
-@pytest.mark.parametrize(("options", "words"), [({"label": 10}, "no class 10"), ({"count": 0}, "0 samples"), ({"solver": "eluer"}, "euler")])
+@pytest.mark.parametrize(
+    ("options", "words"), [({"label": 10}, "no class 10"), ({"count": 0}, "0 samples"), ({"solver": "eluer"}, "euler")]
+)
 def test_what_cannot_be_drawn_is_refused_in_words(digits: Path, tmp_path: Path, options: dict, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         draw(digits, DrawOptions(out=tmp_path / "out", **options), lambda _: None)
@@ -95,15 +99,15 @@ def test_what_cannot_be_drawn_is_refused_in_words(digits: Path, tmp_path: Path, 
 
 
 def test_stopping_and_resuming_changes_no_bit(digits: Path, tmp_path: Path) -> None:
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(record: dict) -> None:
         if record["event"] == "checkpoint" and record["step"] == 4:
-            raise Stop
+            raise StopError
 
     folder = tmp_path / "stopped"
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(recipe(DIGITS), folder, resume=False, init_from=None, show=stop)
     run(RunFolder(folder).recipe(), folder, resume=True)
     assert (folder / "metrics.jsonl").read_bytes() == (digits / "metrics.jsonl").read_bytes()
@@ -140,7 +144,11 @@ def test_training_again_into_a_run_is_refused(digits: Path, tmp_path: Path) -> N
 
 def test_a_new_run_can_start_from_the_weights_of_another(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "next"
-    run(recipe(DIGITS, "train.steps=1", "train.warmup=0", "train.learning_rate=1e-9", "train.weight_decay=0", "train.seed=1"), folder, init_from=digits)
+    run(
+        recipe(DIGITS, "train.steps=1", "train.warmup=0", "train.learning_rate=1e-9", "train.weight_decay=0", "train.seed=1"),
+        folder,
+        init_from=digits,
+    )
     old, new = weights(digits), weights(folder)
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
     assert RunFolder(folder).facts()["init_from"]["step"] == 6

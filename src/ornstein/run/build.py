@@ -118,4 +118,3 @@ def plan_of(choice: Any, schedule: Schedule, moves: int) -> Plan:
 def guided(model: Denoiser, scale: float, interval: Sequence[float]) -> Denoiser:
     """The model with classifier-free guidance, or alone where the scale is 1."""
     return model if scale == 1.0 else ClassifierFree(model, scale, (interval[0], interval[1]))
-

@@ -116,7 +116,13 @@ def labels_for(facts: Facts, label: int | None) -> Callable[[Sequence[int]], Con
 
 
 def write_samples(
-    out: Path, raw: Tensor, labels: Sequence[int] | None, seeds: Sequence[int], facts: Facts, metadata: dict[str, Any], reference: Tensor | None = None
+    out: Path,
+    raw: Tensor,
+    labels: Sequence[int] | None,
+    seeds: Sequence[int],
+    facts: Facts,
+    metadata: dict[str, Any],
+    reference: Tensor | None = None,
 ) -> None:
     """Write `samples.npz`, and for images `grid.png` and one PNG per sample, each with its parameters.
 
@@ -151,7 +157,11 @@ def write_samples(
 def class_grid(images: NDArray[np.uint8], labels: Sequence[int] | None, facts: Facts, most: int = 100) -> Image.Image:
     """A grid with a column per class where classes come in turn, of at most `most` images."""
     shown = images[:most]
-    columns = facts.classes if labels is not None and 1 < facts.classes <= 12 and list(labels[: facts.classes]) == list(range(facts.classes)) else 0
+    columns = (
+        facts.classes
+        if labels is not None and 1 < facts.classes <= 12 and list(labels[: facts.classes]) == list(range(facts.classes))
+        else 0
+    )
     scale = enlargement(images.shape[1])
     if columns and len(shown) >= columns:
         return grid(shown, columns, scale, facts.class_names)
@@ -176,7 +186,12 @@ def film_strip(made: Sampler, seeds: Sequence[int], rows: int, facts: Facts) -> 
 def _metadata(model: Trained, recipe: Recipe) -> dict[str, Any]:
     settings = recipe.sample
     words = {"steps": settings.steps, "solver": settings.solver.kind, "plan": settings.plan.kind, "guidance": settings.guidance}
-    machine = {"torch": torch.__version__, "device": str(model.device), "threads": torch.get_num_threads(), "micro_batch": settings.micro_batch}
+    machine = {
+        "torch": torch.__version__,
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "micro_batch": settings.micro_batch,
+    }
     return {**words, **model.identity(), "version": __version__, **machine, "sample": settings.model_dump(mode="json")}
 
 
@@ -204,4 +219,3 @@ def _numpy(raw: Tensor) -> NDArray[Any]:
 def _safe(name: str) -> str:
     """A class name as part of a file name."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:40]
-

@@ -182,4 +182,6 @@ def _closest(run: RunFolder, measured: _Images, samples: Tensor) -> None:
     chosen = torch.cat([samples[[sample for sample, _, _ in pairs]], measured.split.train.raw[[image for _, image, _ in pairs]]])
     shown = chosen.numpy().transpose(0, 2, 3, 1)
     headings = [f"{ratio:.2f}" for _, _, ratio in pairs]
-    save_png(run.path / "nearest.png", grid(shown, len(pairs), enlargement(shown.shape[1]), headings), {"pairs": [list(pair) for pair in pairs]})
+    save_png(
+        run.path / "nearest.png", grid(shown, len(pairs), enlargement(shown.shape[1]), headings), {"pairs": [list(pair) for pair in pairs]}
+    )

@@ -21,7 +21,9 @@ from ornstein.train.settings import CHANGEABLE, INEXACT, TrainSettings
 Show = Callable[[dict[str, Any]], None]
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool, init_from: Path | None, show: Show, machine: dict[str, Any] | None = None) -> dict[str, Any]:
+def train(
+    recipe: Recipe, folder: Path, *, resume: bool, init_from: Path | None, show: Show, machine: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Train a recipe in a folder to its end, or go on where it stopped.
 
     Args:

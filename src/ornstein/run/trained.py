@@ -81,5 +81,7 @@ def _hash(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].contiguous().view(torch.uint8).numpy().tobytes() if weights[name].ndim else weights[name].numpy().tobytes())
+        digest.update(
+            weights[name].contiguous().view(torch.uint8).numpy().tobytes() if weights[name].ndim else weights[name].numpy().tobytes()
+        )
     return digest.hexdigest()[:12]
