@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,26 @@ main(["train", "points", "--out", sys.argv[1]])
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+def test_a_signal_saves_the_run_and_leaves_with_its_code(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code = "import sys; from ornstein.cli.main import main; main(sys.argv[1:])"
+    words = ["train", "points", "--json", "--out", str(folder), *short(steps=10**6, checkpoint_every=10**6, evaluate_every=10**6)]
+    child = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    patience = time.monotonic() + 60.0
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").stat().st_size:
+        assert child.poll() is None, child.communicate()[1]
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (143, "")
+    assert "Continue with --resume." in err
+    assert "Traceback" not in err
+    (saved,) = steps_of(folder)
+    outcome = call("train", folder, "--resume", f"train.steps={saved + 2}", "--json")
+    assert (outcome.code, outcome.json["steps"]) == (0, saved + 2)
 
 
 def test_dry_run_prints_the_recipe_and_what_it_takes(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
