@@ -4,10 +4,10 @@
     .venv/bin/python benchmarks/train_step.py [--quick] [--json FILE] [--threads 2]
 
 Contestants take turns, step by step, on the same batch in one process; a ratio is the other's time over ours in the same
-round, given as median and range over the rounds. Ours runs as `ornstein train` runs it: bf16, fused AdamW, the float32
-matrix product that the command line chooses. The others run as their documentation has them (eager, float32, AdamW), and
-again in their best setting of a fixed grid (bf16 autocast, with and without channels_last). Guards: with copied
-weights our outputs are diffusers', and after N steps from equal weights on equal batches our bf16 loss is its fp32 loss.
+round, given as median and range over the rounds. Ours runs as `ornstein train` runs it: bf16 and fused AdamW. The others run
+as their documentation has them (eager, float32, AdamW), and again in their best setting of a fixed grid (bf16 autocast,
+with and without channels_last). Guards: with copied weights our outputs are diffusers', and after N steps from equal
+weights on equal batches our bf16 loss is its fp32 loss.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ class Contestant:
     network: Any
     call: Callable[[Any, Any, Any], Any]
     precision: str = "fp32"
-    matmul: str = "highest"
     fused: bool = False
     channels_last: bool = False
 
@@ -59,11 +58,9 @@ class Contestant:
 
     def step(self, x: Any, t: Any, target: Any) -> Any:
         """One update; returns the loss before it."""
-        import torch
 
         from ornstein.network.precision import autocast_for
 
-        torch.set_float32_matmul_precision(self.matmul)
         with autocast_for(self.precision, "cpu"):
             y = self.call(self.network, x.contiguous(memory_format=self.layout), t)
         loss = (y.float() - target).square().mean()
@@ -85,7 +82,7 @@ def batch_of(size: int, count: int, generator: Any) -> tuple[Any, Any, Any]:
     return (1 - along) * image + along * noise, t, noise - image
 
 
-def contestants(size: int, matmul: str) -> list[Contestant]:
+def contestants(size: int) -> list[Contestant]:
     """Ours first, with the weights of diffusers'; the first is the one all others are compared with."""
     import torch
 
@@ -113,7 +110,7 @@ def contestants(size: int, matmul: str) -> list[Contestant]:
     def diffusers_like() -> Any:
         return diffusers_unet(CHANNELS, ATTENTION, HEAD_WIDTH, size)
 
-    made = [Contestant("ornstein bf16", unet(), ours, "bf16", matmul, fused=True), Contestant("ornstein fp32", unet(), ours, fused=True)]
+    made = [Contestant("ornstein bf16", unet(), ours, "bf16", fused=True), Contestant("ornstein fp32", unet(), ours, fused=True)]
     for name, call, make in (("diffusers", diffusers, diffusers_like), ("lucidrains", lucidrains, lambda: lucidrains_unet(*LUCIDRAINS))):
         made.append(Contestant(f"{name} fp32", peer(make), call))
         made.append(Contestant(f"{name} bf16", peer(make), call, "bf16"))
@@ -132,24 +129,23 @@ def size_of(contestant: Contestant, x: Any, t: Any) -> dict[str, float]:
     return {"parameters": count, "gflop_per_step": round(counter.get_total_flops() * len(x) / 2 / 1e9, 2)}
 
 
-def parity(size: int, matmul: str) -> float:
+def parity(size: int) -> float:
     """Largest difference of outputs between our U-Net and diffusers' with copied weights, over the largest output."""
     import torch
 
-    torch.set_float32_matmul_precision("highest")
-    first, second = contestants(size, matmul)[1:3]
+    first, second = contestants(size)[1:3]
     x, t, _ = batch_of(size, 4, torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours, theirs = first.call(first.network, x, t), second.call(second.network, x, t)
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-def losses(size: int, batch: int, steps: int, matmul: str) -> dict[str, float]:
+def losses(size: int, batch: int, steps: int) -> dict[str, float]:
     """Mean loss of the last third of `steps` updates on equal batches, for ours and for the others in float32."""
     import torch
 
     result = {}
-    for contestant in contestants(size, matmul):
+    for contestant in contestants(size):
         if contestant.precision == "bf16" and not contestant.name.startswith("ornstein"):
             continue
         generator = torch.Generator().manual_seed(2)
@@ -158,11 +154,11 @@ def losses(size: int, batch: int, steps: int, matmul: str) -> dict[str, float]:
     return result
 
 
-def race(size: int, batch: int, rounds: int, matmul: str) -> dict[str, Any]:
+def race(size: int, batch: int, rounds: int) -> dict[str, Any]:
     """Times of all contestants, taking turns, after one untimed round."""
     import torch
 
-    field = contestants(size, matmul)
+    field = contestants(size)
     data = batch_of(size, batch, torch.Generator().manual_seed(3))
     times: dict[str, list[tuple[float, float]]] = {contestant.name: [] for contestant in field}
     for turn in range(rounds + 1):
@@ -233,16 +229,16 @@ def main() -> int:
     from ornstein.cli.machine import prepare
 
     load = os.getloadavg()[0]
-    matmul = prepare(words.threads)["matmul_precision"]
+    prepare(words.threads)
     steps, rounds = (21, (3, 2)) if words.quick else (90, (9, 9))
     report: dict[str, Any] = {
         "benchmark": "train_step",
         "torch": torch.__version__,
         "threads": words.threads,
-        "parity": max(parity(size, matmul) for size, _ in SIZES),
+        "parity": max(parity(size) for size, _ in SIZES),
         "steps": steps,
-        "losses": losses(*SIZES[0], steps, matmul),
-        "sizes": [race(size, batch, turns, matmul) for (size, batch), turns in zip(SIZES, rounds, strict=True)],
+        "losses": losses(*SIZES[0], steps),
+        "sizes": [race(size, batch, turns) for (size, batch), turns in zip(SIZES, rounds, strict=True)],
     }
     report["load"] = [load, os.getloadavg()[0]]
     report["clock"] = "wall" if load <= IDLE and report["load"][1] <= words.threads + IDLE else "cpu"

@@ -394,7 +394,7 @@ def test_values_that_are_no_numbers_are_passed_over(run: Path) -> None:
 def test_the_grid_of_the_report_comes_before_the_newest(run: Path) -> None:
     for age, name in enumerate(("a", "c", "b")):
         draw(run / f"samples/{name}/grid.png", 4, {"seed": age})
-        os.utime(run / f"samples/{name}/grid.png", (1_000_000 - age, 1_000_000 - age))
+        os.utime(run / f"samples/{name}/grid.png", (4_000_000_000 - age, 4_000_000_000 - age))
     assert pictures(section(page(run), "samples")) == [(run / "samples/report/grid.png").read_bytes()]
     (run / "samples/report/grid.png").unlink()
     assert pictures(section(page(run), "samples")) == [(run / "samples/a/grid.png").read_bytes()]

@@ -27,7 +27,7 @@ from ornstein.run.trained import Trained, trained
 
 Show = Callable[[dict[str, Any]], None]
 
-_APART = 1 << 20  # seeds between the draws of an evaluation, a multiple of any micro-batch that is a power of two
+_APART = 1 << 20  # seeds between the draws of an evaluation, at least
 _PAIRS = 8  # closest pairs shown
 _MOST = 10_000  # samples per draw: as many as the test set has, up to this
 
@@ -74,7 +74,8 @@ def _ways(model: Trained) -> Iterator[tuple[str, str, Recipe]]:
 
 def _drawn(model: Trained, recipe: Recipe, draw: int, labels: Tensor | None, n: int, tell: Callable[[int], None]) -> Tensor:
     """One draw of n decoded samples; sample i has class labels[i]."""
-    start = draw * _APART
+    rows = recipe.sample.micro_batch
+    start = draw * rows * -(-_APART // rows)  # a draw fills whole micro-batches from its first sample on
 
     def condition(seeds: Any) -> Cond | None:
         if labels is None:
