@@ -80,6 +80,7 @@ def test_every_png_says_how_it_was_made(digits: Path, tmp_path: Path) -> None:
         assert told["recipe_hash"] == RunFolder(digits).recipe().hash
         assert told["checkpoint"] == 6
     assert read_metadata(tmp_path / "grid.png")["seed"] == 4
+    assert read_metadata(digits / "samples" / "previews" / "step-6.png")["recipe_hash"] == RunFolder(digits).recipe().hash
 
 
 def test_an_evaluation_budget_becomes_moves(digits: Path, tmp_path: Path) -> None:
@@ -169,6 +170,8 @@ def test_evaluation_and_report(digits: Path, tmp_path: Path) -> None:
             assert metric["seed"] == 0
             assert metric["eye"]
     assert stored["rows"][0]["metrics"]["frechet"]["value"] < stored["rows"][1]["metrics"]["frechet"]["value"]
+    for name in ("film.png", "nearest.png", "samples/report/grid.png"):
+        assert read_metadata(folder / name)["recipe_hash"] == stored["recipe_hash"] == RunFolder(folder).recipe().hash
     page = report(folder).read_text()
     assert page.count("data:image/png;base64,") >= 3
     again = evaluate(folder, lambda _: None)

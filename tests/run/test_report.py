@@ -62,7 +62,7 @@ def log(notes: dict[int, str] | None = None, skipped: int = 0) -> list[dict[str,
     for step in range(10, 301, 10):
         records.append({"step": step, "loss": 1.0 / step, "grad_norm": 1.0, "lr": 1e-3, "skipped": skipped})
         if step % 100 == 0:
-            level = [[(i + 0.5) / 10, (i + 1) / step] for i in range(10)]
+            level = [[(i + 0.5) / 10, (i + 1) / step] for i in reversed(range(10))]
             held = {"heldout": 0.5 + abs(step - 200) / 1000, "train_fixed": 40 / step, "by_level": level, "memorised": None}
             records.append({"step": step, **held, "note": (notes or {}).get(step)})
     return records
@@ -383,6 +383,7 @@ def test_values_that_are_no_numbers_are_passed_over(run: Path) -> None:
     odd: list[dict[str, Any]] = [
         {"step": "x", "loss": 1},
         {"step": True, "loss": None},
+        {"step": 305, "heldout": True},
         {"step": 310, "heldout": [1], "by_level": [[1], "x", [0.5, None]]},
     ]
     lines(run / "metrics.jsonl", log() + odd)

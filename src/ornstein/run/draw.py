@@ -103,7 +103,7 @@ def draw(folder: Path, options: DrawOptions, show: Callable[[dict[str, Any]], No
         show({"drawn": sum(map(len, pieces)), "count": options.count})
     labels = _labels(model.facts, options.label, seeds)
     out = options.out if options.out is not None else run.samples / f"seed-{seeds.start}-{recipe.sample.solver.kind}-{recipe.sample.steps}"
-    metadata = _metadata(model, recipe)
+    metadata = metadata_of(model, recipe)
     write_samples(out, codec_of(model.facts).decode(torch.cat(pieces)), labels, seeds, model.facts, metadata)
     return {"samples": options.count, "out": str(out), "seeds": [seeds.start, seeds.stop - 1], **metadata}
 
@@ -168,7 +168,7 @@ def class_grid(images: NDArray[np.uint8], labels: Sequence[int] | None, facts: F
     return grid(shown, min(len(shown), 10), scale)
 
 
-def film_strip(made: Sampler, seeds: Sequence[int], rows: int, facts: Facts) -> bytes:
+def film_strip(made: Sampler, seeds: Sequence[int], rows: int, facts: Facts, metadata: dict[str, Any]) -> bytes:
     """`film.png` of the first samples of a batch: x_t over the estimate of x_0, move by move."""
     codec = codec_of(facts)
     x, t = made.start(seeds), float(made.model.process.schedule.noisiest)
@@ -180,10 +180,11 @@ def film_strip(made: Sampler, seeds: Sequence[int], rows: int, facts: Facts) -> 
             clean.append(_numpy(codec.decode(step.estimate.x0[:rows])))
             times.append(t)
         x, t = step.x, float(step.at.t)
-    return png_bytes(film(np.stack(noisy), np.stack(clean), times), {})
+    return png_bytes(film(np.stack(noisy), np.stack(clean), times), {**metadata, "seed": seeds[0]})
 
 
-def _metadata(model: Trained, recipe: Recipe) -> dict[str, Any]:
+def metadata_of(model: Trained, recipe: Recipe) -> dict[str, Any]:
+    """What every picture of a model says beside its own seed and label: how it was drawn, from what, on what machine."""
     settings = recipe.sample
     words = {"steps": settings.steps, "solver": settings.solver.kind, "plan": settings.plan.kind, "guidance": settings.guidance}
     machine = {

@@ -19,7 +19,7 @@ from ornstein.evaluate.metrics import Draws, Row, Samples
 from ornstein.evaluate.table import Table
 from ornstein.model.condition import Cond
 from ornstein.run.build import codec_of, data_of
-from ornstein.run.draw import film_strip, labels_for, sampler, write_samples
+from ornstein.run.draw import film_strip, labels_for, metadata_of, sampler, write_samples
 from ornstein.run.folder import RunFolder
 from ornstein.run.pictures import enlargement, grid, save_png
 from ornstein.run.recipe import Recipe
@@ -61,15 +61,15 @@ def _settings(recipe: Recipe, steps: int, guidance: float) -> Recipe:
     return recipe.model_copy(update={"sample": sample})
 
 
-def _ways(model: Trained) -> Iterator[tuple[str, str, Recipe]]:
-    """(name, note, recipe) of the ways of sampling that are measured: unguided, and guided in fewer steps."""
+def _ways(model: Trained) -> Iterator[tuple[str, str, int, Recipe]]:
+    """(name, note, draws, recipe) of the ways of sampling that are measured: unguided, and guided in fewer steps."""
     recipe = model.recipe
     measured = recipe.evaluate
     rule = f"{measured.solver.kind} on a {measured.plan.kind} plan"
-    yield "model", f"{measured.steps} steps of {rule}, guidance 1.", _settings(recipe, measured.steps, 1.0)
+    yield "model", f"{measured.steps} steps of {rule}, guidance 1.", measured.draws, _settings(recipe, measured.steps, 1.0)
     if model.facts.classes and measured.guidance != 1.0:
         note = f"{measured.guided_steps} steps of {rule}, guidance {measured.guidance:g}."
-        yield "model, guided", note, _settings(recipe, measured.guided_steps, measured.guidance)
+        yield "model, guided", note, min(measured.guided_draws, measured.draws), _settings(recipe, measured.guided_steps, measured.guidance)
 
 
 def _drawn(model: Trained, recipe: Recipe, draw: int, labels: Tensor | None, n: int, tell: Callable[[int], None]) -> Tensor:
@@ -104,11 +104,11 @@ class _Images:
     def table(self) -> Table:
         """Floor, ways of sampling, baselines."""
         rows = [self.meter.floor()]
-        for name, note, recipe in _ways(self.model):
+        for name, note, count, recipe in _ways(self.model):
             sets = []
-            for draw in range(self.draws.count):
+            for draw in range(count):
                 labels = self.meter.labels(draw)
-                tell = _teller(self.show, name, draw, self.draws)
+                tell = _teller(self.show, name, draw, count, self.draws.n)
                 sets.append(Samples(_drawn(self.model, recipe, draw, labels, self.draws.n, tell), labels))
             if self.first is None:
                 self.first = sets[0].images
@@ -129,22 +129,23 @@ class _Points:
         """Floor and ways of sampling."""
         rows: list[Row] = [self.meter.floor()]
         labels = self.split.train.labels
-        for name, note, recipe in _ways(self.model):
+        for name, note, count, recipe in _ways(self.model):
             sets = []
-            for draw in range(self.draws.count):
+            for draw in range(count):
                 wanted = labels[self.draws.indices(draw)] if labels is not None and self.model.facts.classes else None
-                sets.append(_drawn(self.model, recipe, draw, wanted, self.draws.n, _teller(self.show, name, draw, self.draws)))
+                tell = _teller(self.show, name, draw, count, self.draws.n)
+                sets.append(_drawn(self.model, recipe, draw, wanted, self.draws.n, tell))
             rows.append(self.meter.measure(name, note, sets))
         return Table(tuple(rows))
 
 
-def _teller(show: Show, name: str, draw: int, draws: Draws) -> Callable[[int], None]:
-    done = draw * draws.n
+def _teller(show: Show, name: str, draw: int, count: int, n: int) -> Callable[[int], None]:
+    done = draw * n
 
     def tell(more: int) -> None:
         nonlocal done
         done += more
-        show({"measuring": name, "drawn": done, "count": draws.n * draws.count})
+        show({"measuring": name, "drawn": done, "count": n * count})
 
     return tell
 
@@ -166,23 +167,25 @@ def _illustrate(run: RunFolder, model: Trained, measured: _Images | _Points) -> 
     count = 8 * facts.classes if 1 < facts.classes <= 12 else 64
     if facts.kind == "points":
         count = measured.draws.n
-    made = sampler(model, recipe, labels_for(facts, None))
+    made, metadata = sampler(model, recipe, labels_for(facts, None)), metadata_of(model, recipe)
     seeds = range(count)
     raw = codec_of(facts).decode(torch.cat(list(made.draw(seeds))))
     labels = [seed % facts.classes for seed in seeds] if facts.classes else None
     reference = measured.split.test.raw if facts.kind == "points" else None
-    write_samples(run.samples / "report", raw, labels, seeds, facts, {**model.identity(), "steps": recipe.sample.steps}, reference)
+    write_samples(run.samples / "report", raw, labels, seeds, facts, metadata, reference)
     if isinstance(measured, _Images) and measured.first is not None:
-        write_bytes(run.path / "film.png", film_strip(made, range(recipe.sample.micro_batch), 4, facts))
-        _closest(run, measured, measured.first)
+        write_bytes(run.path / "film.png", film_strip(made, range(recipe.sample.micro_batch), 4, facts, metadata))
+        _closest(run, measured, measured.first, model.identity())
 
 
-def _closest(run: RunFolder, measured: _Images, samples: Tensor) -> None:
+def _closest(run: RunFolder, measured: _Images, samples: Tensor, identity: dict[str, Any]) -> None:
     """`nearest.png`: the samples nearest to a training image over that image beneath."""
     pairs = measured.meter.copies(samples).closest(_PAIRS)
     chosen = torch.cat([samples[[sample for sample, _, _ in pairs]], measured.split.train.raw[[image for _, image, _ in pairs]]])
     shown = chosen.numpy().transpose(0, 2, 3, 1)
     headings = [f"{ratio:.2f}" for _, _, ratio in pairs]
     save_png(
-        run.path / "nearest.png", grid(shown, len(pairs), enlargement(shown.shape[1]), headings), {"pairs": [list(pair) for pair in pairs]}
+        run.path / "nearest.png",
+        grid(shown, len(pairs), enlargement(shown.shape[1]), headings),
+        {**identity, "pairs": [list(pair) for pair in pairs]},
     )

@@ -110,6 +110,7 @@ class Evaluate(Section):
         solver, plan: the rule and the levels.
         steps: moves of the unguided figures.
         guided_steps: moves of the guided ones.
+        guided_draws: draws of the guided ones, at most `draws`.
         guidance: scale of the guided ones.
     """
 
@@ -118,6 +119,7 @@ class Evaluate(Section):
     plan: Annotated[Part, OneOf("plan")] = _PLAN
     steps: _MOVES = 50
     guided_steps: _MOVES = 10
+    guided_draws: Annotated[int, within("[1, 100]")] = 2
     guidance: _GUIDANCE = 1.0
 
 

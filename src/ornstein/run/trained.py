@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Trained(NamedTuple):
     hash: str
     device: torch.device
 
-    def identity(self) -> dict[str, str | int]:
+    def identity(self) -> dict[str, Any]:
         """What every artefact of this model carries."""
         return {"model": self.recipe.name, "model_hash": self.hash, "recipe_hash": self.recipe.hash, "checkpoint": self.step}
 

@@ -16,7 +16,7 @@ from ornstein.evaluate.memorisation import Originals
 from ornstein.evaluate.pixels import pooled
 from ornstein.model.denoiser import Model
 from ornstein.run.build import Facts, codec_of, data_of, model_of, objective_of
-from ornstein.run.draw import class_grid, labels_for, sampler
+from ornstein.run.draw import class_grid, labels_for, metadata_of, sampler
 from ornstein.run.folder import RunFolder
 from ornstein.run.pictures import save_png
 from ornstein.run.recipe import Recipe
@@ -80,7 +80,11 @@ def _preview(recipe: Recipe, facts: Facts, codec: Codec, split: Split, run: RunF
         images = codec.decode(torch.cat(list(sampler(present, recipe, labels_for(facts, None)).draw(seeds))))
         shown = images.numpy().transpose(0, 2, 3, 1)
         labels = [seed % facts.classes for seed in seeds] if facts.classes else None
-        save_png(run.samples / "previews" / f"step-{step}.png", class_grid(shown, labels, facts), {"step": step, "seed": seeds.start})
+        save_png(
+            run.samples / "previews" / f"step-{step}.png",
+            class_grid(shown, labels, facts),
+            metadata_of(present, recipe) | {"seed": seeds.start},
+        )
         return {"memorised": originals.check(pooled(images, _GRID)).median}
 
     return preview
