@@ -117,7 +117,7 @@ class Story:
         return _numbered(self.folder.samples / "previews", "step-*.png")
 
     def seconds(self) -> float | None:
-        """Wall time of the training in seconds, all sittings together; None where it was not logged."""
+        """Wall time of the training in seconds, over all resumptions; None where it was not logged."""
         lines = _unless_damaged(lambda: records(self.path / "times.jsonl")) or []
         return max((time for line in lines if (time := numeric(line.get("seconds"))) is not None), default=None)
 
