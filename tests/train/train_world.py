@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
@@ -138,6 +139,28 @@ def steps_of(folder: Path) -> list[int]:
 def leftovers(folder: Path) -> list[Path]:
     """What an interrupted write left."""
     return list(folder.rglob("*.tmp-*"))
+
+
+_WORDS = b'[ ] { } , : " 0 1 -1 4 9e99 1e999 NaN null true "a" "" [] {} "F32" "F64" "BOOL" "shape" "files" "size" 18446744073709551616'.split()
+
+
+def splice(text: bytes, chance: random.Random) -> bytes:
+    """JSON with a few words put in, cut out, doubled or moved, and now and then a byte changed."""
+    for _ in range(chance.randrange(1, 4)):
+        start = chance.randrange(len(text) + 1)
+        end = min(start + chance.randrange(1, 12), len(text))
+        kind = chance.randrange(5)
+        if kind == 0:
+            text = text[:start] + chance.choice(_WORDS) + text[start:]
+        elif kind == 1:
+            text = text[:start] + chance.choice(_WORDS) + text[end:]
+        elif kind == 2:
+            text = text[:start] + text[end:]
+        elif kind == 3:
+            text = text[:end] + text[start:end] + text[end:]
+        else:
+            text = text[:start] + bytes([chance.randrange(256)]) + text[start + 1 :]
+    return text
 
 
 # -- other processes ------------------------------------------------------------------------------------------------------
