@@ -141,7 +141,9 @@ def leftovers(folder: Path) -> list[Path]:
     return list(folder.rglob("*.tmp-*"))
 
 
-_WORDS = b'[ ] { } , : " 0 1 -1 4 9e99 1e999 NaN null true "a" "" [] {} "F32" "F64" "BOOL" "shape" "files" "size" 18446744073709551616'.split()
+_WORDS = (
+    b'[ ] { } , : " 0 1 -1 4 9e99 1e999 NaN null true "a" "" [] {} "F32" "F64" "BOOL" "shape" "files" "size" 18446744073709551616'.split()
+)
 
 
 def splice(text: bytes, chance: random.Random) -> bytes:
