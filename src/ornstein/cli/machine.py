@@ -9,8 +9,8 @@ from typing import Any
 def prepare(threads: int | None = None) -> dict[str, Any]:
     """Set the CPU threads and true float32 products; returns what holds, for run.json.
 
-    torch's faster setting "medium" is not used although its matrix products stay exact on some CPUs: it moves convolutions
-    to another kernel too, and a training step of a small U-Net then takes up to twice as long as with "highest".
+    torch's setting "medium" is not used although its matrix products stay exact and fast on some CPUs: the fused float32
+    attention becomes slower with it, and a training step of a small U-Net took up to twice as long as with "highest".
     """
     import torch
 
