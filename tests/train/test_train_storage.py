@@ -122,8 +122,12 @@ def test_a_full_disk_at_any_operation(place: Path, whole: dict[str, bytes], stri
 
 
 def _train_with_limit(folder: Path, limit: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    run(trainer(folder, **CONFIG), resume=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        run(trainer(folder, **CONFIG), resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)  # whoever measures coverage writes at the end
 
 
 @pytest.mark.parametrize("limit", [0, 100, 500, 1_000, 5_000, 10_000])
