@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from ornstein.base.errors import UsageError
-from ornstein.base.registry import REQUIRED, Entry, build, entry, kinds, likeness, load, names, nearest
+from ornstein.base.parts import REQUIRED, Entry
+from ornstein.base.registry import build, entry, kinds, likeness, load, names, nearest
 
 ENTRIES = [entry(kind, name) for kind in kinds() for name in names(kind)]
 IDS = [f"{part.kind}-{part.name}" for part in ENTRIES]

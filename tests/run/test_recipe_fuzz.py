@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from ornstein.base.errors import RecipeError
-from ornstein.base.registry import REQUIRED, Param, entry, kinds, names
+from ornstein.base.parts import REQUIRED, Param
+from ornstein.base.registry import entry, kinds, names
 from ornstein.run.recipe import Evaluate, Recipe, Sample, Train, shipped
 from ornstein.run.recipe_parts import model_of
 from ornstein.run.yaml_strict import read

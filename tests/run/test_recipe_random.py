@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ornstein.base.errors import RecipeError
-from ornstein.base.registry import REQUIRED, Param, entry, names
+from ornstein.base.parts import REQUIRED, Param
+from ornstein.base.registry import entry, names
 from ornstein.run.recipe import Recipe
 from ornstein.run.yaml_strict import Document
 

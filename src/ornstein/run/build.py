@@ -95,11 +95,7 @@ def model_of(recipe: Recipe, facts: Facts, device: torch.device | str = "cpu") -
 
 def objective_of(recipe: Recipe) -> Objective:
     """The objective, with its time sampler and weighting."""
-    schedule = schedule_of(recipe)
-    settings = recipe.objective
-    wired = {"strata": recipe.train.batch_size} if settings.times.kind == "stratified" else {}
-    times = build("times", settings.times, schedule=schedule, **wired)
-    objective: Objective = build("objective", settings, times=times, weighting=build("weighting", settings.weighting))
+    objective: Objective = build("objective", recipe.objective, schedule=schedule_of(recipe), strata=recipe.train.batch_size)
     return objective
 
 

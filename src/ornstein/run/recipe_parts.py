@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import core_schema
 
-from ornstein.base.registry import REQUIRED, Param, entry, names
+from ornstein.base.parts import REQUIRED, Param
+from ornstein.base.registry import entry, names
 
 _TAG = "\0"  # marks a union's choice inside pydantic's error locations; no key can hold it
 

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solvers and plans."""
+
+from __future__ import annotations
+
+from ornstein.base.parts import Entry, Param
+
+_SOLVERS, _RUNGE_KUTTA, _PLANS = "ornstein.sample.solvers", "ornstein.sample.runge_kutta", "ornstein.sample.plans"
+_VARIABLE = ("time", "sigma", "log-snr")
+_SIGMA_MIN = Param(float, 0.002, "(0, 1000]", "sigma/alpha of the last level before clean data")
+_SIGMA_MAX = Param(float, 80.0, "(0, 1000000]", "sigma/alpha to start from where the schedule ends in pure noise")
+_GRID = ("schedule", "moves")
+
+ENTRIES = (
+    Entry("solver", "ddpm", f"{_SOLVERS}:Ancestral", {
+        "spread": Param(float, None, "[0, 1]", "log-variance between the posterior's (0) and the forward one (1)", optional=True),
+    }),
+    Entry("solver", "ddim", f"{_SOLVERS}:DDIM", {"eta": Param(float, 0.0, "[0, 1]", "0 is deterministic, 1 is DDPM")}),
+    Entry("solver", "euler", f"{_RUNGE_KUTTA}:euler", {"variable": Param(str, "time", help="what the rule steps in", choices=_VARIABLE)}),
+    Entry("solver", "heun", f"{_RUNGE_KUTTA}:heun", {"variable": Param(str, "sigma", help="what the rule steps in", choices=_VARIABLE)}),
+    Entry("solver", "dpm++2m", f"{_SOLVERS}:DPMSolverMultistep"),
+
+    Entry("plan", "uniform", f"{_PLANS}:uniform", wired=_GRID),
+    Entry("plan", "log-snr", f"{_PLANS}:log_snr", {"sigma_min": _SIGMA_MIN, "sigma_max": _SIGMA_MAX}, wired=_GRID),
+    Entry("plan", "karras", f"{_PLANS}:karras", {
+        "sigma_min": _SIGMA_MIN, "sigma_max": _SIGMA_MAX, "rho": Param(float, 7.0, "[1, 100]", "how much the steps crowd at low noise"),
+    }, wired=_GRID),
+    Entry("plan", "trailing", f"{_PLANS}:trailing", {
+        "table": Param(int, 1000, "[1, 1000000]", "timesteps of the discrete schedule"),
+    }, wired=_GRID),
+)  # fmt: skip
