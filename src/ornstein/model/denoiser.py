@@ -20,9 +20,16 @@ from ornstein.process.level import Level, over
 
 
 class Denoiser(ABC):
-    """x_t and a level in, an estimate of x_0 out."""
+    """x_t and a level in, an estimate of x_0 out.
+
+    Attributes:
+        process: the corruption it undoes.
+        flow_map: whether it answers with the x_0 whose deterministic (DDIM) move to `towards` lands on the probability
+            flow through x_t (consistency models, MeanFlow), instead of with an expectation. Such a model needs no small steps.
+    """
 
     process: GaussianProcess
+    flow_map: bool = False
 
     @abstractmethod
     def __call__(self, x: Tensor, level: Level, cond: Cond | None = None, towards: Level | None = None) -> Estimate:
