@@ -54,22 +54,33 @@ def evaluate(folder: Path, show: Show, checkpoint: str = "newest") -> dict[str, 
     return document
 
 
-def _settings(recipe: Recipe, steps: int, guidance: float) -> Recipe:
-    """The recipe with its `sample` section as the evaluation wants it."""
+def _unguided(recipe: Recipe) -> Recipe:
+    """The recipe with its `sample` section as the evaluation's own figures want it."""
     measured = recipe.evaluate
-    sample = recipe.sample.model_copy(update={"solver": measured.solver, "plan": measured.plan, "steps": steps, "guidance": guidance})
-    return recipe.model_copy(update={"sample": sample})
+    update = {"solver": measured.solver, "plan": measured.plan, "steps": measured.steps, "guidance": 1.0}
+    return recipe.model_copy(update={"sample": recipe.sample.model_copy(update=update)})
+
+
+def _guided(recipe: Recipe) -> Recipe:
+    """The recipe with its `sample` section in the few guided steps that are measured: the solver and the plan are the user's."""
+    update = {"steps": recipe.evaluate.guided_steps, "guidance": recipe.evaluate.guidance}
+    return recipe.model_copy(update={"sample": recipe.sample.model_copy(update=update)})
 
 
 def _ways(model: Trained) -> Iterator[tuple[str, str, int, Recipe]]:
     """(name, note, draws, recipe) of the ways of sampling that are measured: unguided, and guided in fewer steps."""
-    recipe = model.recipe
-    measured = recipe.evaluate
-    rule = f"{measured.solver.kind} on a {measured.plan.kind} plan"
-    yield "model", f"{measured.steps} steps of {rule}, guidance 1.", measured.draws, _settings(recipe, measured.steps, 1.0)
+    measured = model.recipe.evaluate
+    recipe = _unguided(model.recipe)
+    yield "model", _note(recipe), measured.draws, recipe
     if model.facts.classes and measured.guidance != 1.0:
-        note = f"{measured.guided_steps} steps of {rule}, guidance {measured.guidance:g}."
-        yield "model, guided", note, min(measured.guided_draws, measured.draws), _settings(recipe, measured.guided_steps, measured.guidance)
+        recipe = _guided(model.recipe)
+        yield "model, guided", _note(recipe), min(measured.guided_draws, measured.draws), recipe
+
+
+def _note(recipe: Recipe) -> str:
+    """How samples are drawn, in a sentence."""
+    settings = recipe.sample
+    return f"{settings.steps} steps of {settings.solver.kind} on a {settings.plan.kind} plan, guidance {settings.guidance:g}."
 
 
 def _drawn(model: Trained, recipe: Recipe, draw: int, labels: Tensor | None, n: int, tell: Callable[[int], None]) -> Tensor:
@@ -163,7 +174,7 @@ def _extractor(run: RunFolder, train: Dataset, model: Trained) -> Extractor:
 
 def _illustrate(run: RunFolder, model: Trained, measured: _Images | _Points) -> None:
     """The pictures of the report: samples by class, a film strip, the samples closest to training images."""
-    facts, recipe = model.facts, _settings(model.recipe, model.recipe.evaluate.guided_steps, model.recipe.evaluate.guidance)
+    facts, recipe = model.facts, _guided(model.recipe)
     count = 8 * facts.classes if 1 < facts.classes <= 12 else 64
     if facts.kind == "points":
         count = measured.draws.n

@@ -107,7 +107,7 @@ class Evaluate(Section):
 
     Args:
         draws: independent draws of as many samples as there are test data.
-        solver, plan: the rule and the levels.
+        solver, plan: the rule and the levels of the unguided figures; the guided ones are drawn with those of `sample`.
         steps: moves of the unguided figures.
         guided_steps: moves of the guided ones.
         guided_draws: draws of the guided ones, at most `draws`.
