@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,16 @@ def test_defaults_lie_within_bounds_and_are_explained(part: Entry) -> None:
                 assert value % param.multiple_of == 0 or param.multiple_of == 1
 
 
+def values_of(part: Entry) -> dict[str, Any]:
+    """A part's section with every default, the parts it is made of included."""
+    inner = {key: {"kind": name, **values_of(entry(kind, name))} for key, (kind, name) in part.parts.items()}
+    return {name: param.default for name, param in part.params.items()} | inner
+
+
+def section_of(values: dict[str, Any]) -> SimpleNamespace:
+    return SimpleNamespace(**{key: section_of(value) if isinstance(value, dict) else value for key, value in values.items()})
+
+
 SMALL = [part for part in ENTRIES if part.kind in ("schedule", "prediction", "times", "weighting", "solver")]
 
 
@@ -65,9 +76,8 @@ SMALL = [part for part in ENTRIES if part.kind in ("schedule", "prediction", "ti
 def test_parts_are_built_from_a_section(part: Entry) -> None:
     from ornstein.process.schedule import Flow
 
-    section = SimpleNamespace(kind=part.name, **{name: param.default for name, param in part.params.items()})
     wired = {"schedule": Flow(), "strata": 8}
-    made = build(part.kind, section, **{name: wired[name] for name in part.wired})
+    made = build(part.kind, section_of({"kind": part.name, **values_of(part)}), **{name: wired[name] for name in part.wired})
     assert made is not None
 
 
@@ -98,9 +108,25 @@ def test_traits_follow_the_values() -> None:
 
 @pytest.mark.parametrize("part", [part for part in ENTRIES if part.kind == "schedule"], ids=lambda part: part.name)
 def test_zero_terminal_snr_says_what_the_schedule_does(part: Entry) -> None:
-    values = {name: param.default for name, param in part.params.items()}
-    schedule = load(part)(**values)
+    values = values_of(part)
+    schedule = build("schedule", section_of({"kind": part.name, **values}))
     assert schedule.at(schedule.noisiest).is_noise == ("zero-terminal-snr" in part.traits(values))
+
+
+@pytest.mark.parametrize("part", [part for part in ENTRIES if part.kind == "schedule"], ids=lambda part: part.name)
+def test_variance_preserving_says_what_the_schedule_does(part: Entry) -> None:
+    values = values_of(part)
+    middle = build("schedule", section_of({"kind": part.name, **values})).at(0.4)
+    assert (abs(middle.alpha**2 + middle.sigma**2 - 1.0) < 1e-12) == ("variance-preserving" in part.traits(values))
+
+
+def test_traits_pass_through_schedules_made_of_others() -> None:
+    shifted, cut, zero = (entry("schedule", name) for name in ("shifted", "truncated", "zero-terminal-snr"))
+    flow, table = {"kind": "flow"}, {"kind": "ddpm", "steps": 1000, "beta_start": 1e-4, "beta_end": 0.5}
+    assert shifted.traits({"factor": 2.0, "base": flow}) == {"zero-terminal-snr"}
+    assert cut.traits({"lowest": -9.0, "highest": 9.0, "base": {"kind": "shifted", "factor": 2.0, "base": flow}}) == set()
+    assert shifted.traits({"factor": 2.0, "base": table}) == {"variance-preserving", "table", "vanishing-signal"}
+    assert zero.traits({"base": table}) == {"variance-preserving", "table", "vanishing-signal", "zero-terminal-snr"}
 
 
 @pytest.mark.parametrize(("steps", "end"), [(1000, 0.02), (1000, 0.2), (10_000, 0.02), (10, 0.99), (1, 0.5)])

@@ -40,7 +40,7 @@ def test_every_sampler_stays_on_the_schedule_and_belongs_to_its_keys(name: str, 
     t, weight = sampler(Keys.for_draws(0, 0, 256))
     assert t.shape == weight.shape == (256,)
     assert t.dtype == weight.dtype == torch.float64
-    assert bool(((t > 0.0) & (t <= schedule.noisiest)).all())
+    assert bool(((t > 0.0) & (t >= schedule.cleanest) & (t <= schedule.noisiest)).all())
     assert bool((weight == 1.0).all())
     # To the last digit but one: vectorised and single elements round differently.
     torch.testing.assert_close(sampler(Keys.for_draws(0, 100, 50))[0], t[100:150], rtol=1e-14, atol=0.0)

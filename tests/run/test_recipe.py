@@ -177,6 +177,21 @@ def test_missing_sections_point_at_the_top_and_missing_keys_at_their_section() -
         (["schedule={kind: edm, sigma_max: 2}", "sample.plan={kind: log-snr, sigma_min: 3}"], "sample.plan.sigma_min", "schedule"),
         (["schedule.kind=linear-beta", "schedule.beta_max=0.05"], "schedule.beta_max", "below beta_min"),
         (["schedule.kind=ddpm", "schedule.beta_end=0.5"], "schedule.beta_end", "1e-13"),
+        (["schedule={kind: shifted, base: {kind: ddpm, beta_end: 0.5}}"], "schedule.base.beta_end", "1e-13"),
+        (["schedule={kind: truncated, base: {kind: sub-vp, beta_max: 0.05}}"], "schedule.base.beta_max", "below beta_min"),
+        (["schedule={kind: sigmoid, start: 2, end: 1}"], "schedule.end", "not above start"),
+        (["schedule={kind: sigmoid, start: -20, tau: 0.5}"], "schedule.tau", "a step"),
+        (["schedule={kind: geometric, sigma_min: 2, sigma_max: 1}"], "schedule.sigma_max", "not above sigma_min"),
+        (["schedule={kind: truncated, lowest: 3, highest: 1}"], "schedule.highest", "not above lowest"),
+        (["schedule={kind: zero-terminal-snr, base: {kind: flow}}"], "schedule.base.kind", "not variance-preserving"),
+        (["prediction.kind=eps", "schedule={kind: shifted}"], "prediction.kind", "pure noise"),
+        (["prediction.kind=score", "schedule={kind: zero-terminal-snr}"], "prediction.kind", "pure noise"),
+        (["schedule={kind: truncated, lowest: 1}", "sample.plan={kind: karras, sigma_min: 0.7}"], "sample.plan.sigma_min", "starts at"),
+        (
+            ["schedule={kind: shifted, factor: 0.01, base: {kind: edm}}", "sample.plan={kind: log-snr, sigma_min: 1}"],
+            "sample.plan.sigma_min",
+            "0.8",
+        ),
     ],
 )
 def test_contradictions_are_refused(words: list[str], path: str, said: str) -> None:
@@ -190,6 +205,8 @@ def test_contradictions_are_refused(words: list[str], path: str, said: str) -> N
     [
         ["prediction.kind=eps", "schedule.end=0.995"],
         ["prediction.kind=eps", "schedule.kind=ddpm"],
+        ["prediction.kind=eps", "schedule={kind: truncated, base: {kind: flow}}"],
+        ["schedule={kind: zero-terminal-snr, base: {kind: truncated, base: {kind: cosine}}}"],
         ["train.micro_batch=32"],
         ["train.precision=fp16"],
         ["train.warmup=1000"],
@@ -203,6 +220,19 @@ def test_contradictions_are_refused(words: list[str], path: str, said: str) -> N
 )
 def test_what_only_looks_like_a_contradiction_is_accepted(words: list[str]) -> None:
     recipe(TEXT, *words)
+
+
+def test_parts_within_parts_are_typed_overridden_and_refused_beyond_their_depth() -> None:
+    deep = "schedule={kind: truncated, base: {kind: shifted, factor: 3, base: {kind: zero-terminal-snr, base: {kind: cosine, end: 0.9}}}}"
+    made = recipe(TEXT, deep)
+    assert made.schedule.base.base.base.end == 0.9
+    assert recipe(made.to_yaml()) == made
+    assert made.override(["schedule.base.factor=4.5"]).schedule.base.factor == 4.5
+    again = made.override(["schedule.base.base.base.kind=ddpm", "schedule.base.base.base.steps=50"])
+    assert again.schedule.base.base.base.model_dump() == {"kind": "ddpm", "steps": 50, "beta_start": 1e-4, "beta_end": 0.02}
+    beyond = "schedule.base.base.base={kind: shifted}"
+    assert "must be one of linear-beta" in faults(TEXT, deep, beyond)["schedule.base.base.base.kind"][1]
+    assert "nearest is 'factor'" in faults(TEXT, "schedule={kind: shifted, fctor: 2}")["schedule.fctor"][1]
 
 
 def test_checkpointing_needs_a_network_that_can() -> None:

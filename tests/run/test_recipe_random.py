@@ -102,7 +102,7 @@ def test_two_hundred_random_recipes_train(seed: int, tmp_path: Path) -> None:
 
 def test_the_draws_reach_every_part() -> None:
     seen: dict[str, set[str]] = {}
-    for seed in range(60):
+    for seed in range(120):
         recipe = random_recipe(seed)
         parts = [("schedule", recipe.schedule), ("prediction", recipe.prediction), ("solver", recipe.sample.solver)]
         parts += [("plan", recipe.sample.plan), ("times", recipe.objective.times), ("weighting", recipe.objective.weighting)]

@@ -26,6 +26,7 @@ def test_every_plan_walks_from_the_noisiest_level_to_clean_data(name: str, sched
     assert len(plan) == moves + 1
     assert plan[0][:3] == pytest.approx(schedule.at(schedule.noisiest)[:3], rel=1e-12)
     assert plan[-1] == CLEAN
+    assert all(level.t >= schedule.cleanest * (1.0 - 1e-12) for level in plan[:-1])
     log_snr = [level.log_snr for level in plan]
     assert all(earlier < later for earlier, later in pairwise(log_snr))
     assert all(isinstance(number, float) for level in plan for number in level)
@@ -36,7 +37,8 @@ def test_every_plan_walks_from_the_noisiest_level_to_clean_data(name: str, sched
 @every_schedule
 def test_uniform_steps_are_equal_in_time(schedule: Schedule) -> None:
     t = [level.t for level in plans.uniform(schedule, 8)]
-    assert t == pytest.approx([schedule.noisiest * (1.0 - i / 8) for i in range(9)])
+    length = schedule.noisiest - schedule.cleanest
+    assert t == pytest.approx([schedule.noisiest - length * i / 8 for i in range(8)] + [0.0])
 
 
 def test_trailing_meets_the_discrete_times() -> None:

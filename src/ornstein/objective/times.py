@@ -24,19 +24,20 @@ class TimeSampler(ABC):
 
     @abstractmethod
     def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
-        """(t, importance weight), each float64 `(len(keys),)`, with t in (0, noisiest]."""
+        """(t, importance weight), each float64 `(len(keys),)`, with t in (0, noisiest] and not below the schedule's cleanest time."""
 
 
 class Uniform(TimeSampler):
-    """t uniform between `start` and the schedule's noisiest time.
+    """t uniform between `start`, or the schedule's cleanest time where that is later, and its noisiest.
 
     Args:
-        schedule: gives the noisiest time.
+        schedule: gives the cleanest and the noisiest time.
         start: smallest time, in (0, 1).
     """
 
     def __init__(self, schedule: Schedule, start: float = _START) -> None:
-        self.start, self.length = start, schedule.noisiest - start
+        self.start = max(start, schedule.cleanest)
+        self.length = schedule.noisiest - self.start
 
     def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """Independent draws."""
@@ -52,13 +53,14 @@ class Stratified(TimeSampler):
     global batch, so ranks and micro-batches share one cover.
 
     Args:
-        schedule: gives the noisiest time.
+        schedule: gives the cleanest and the noisiest time.
         strata: examples in a global batch.
         start: smallest time, in (0, 1).
     """
 
     def __init__(self, schedule: Schedule, strata: int, start: float = _START) -> None:
-        self.start, self.length, self.strata = start, schedule.noisiest - start, strata
+        self.start, self.strata = max(start, schedule.cleanest), strata
+        self.length = schedule.noisiest - self.start
 
     def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """One draw in the stratum of each key."""
@@ -68,25 +70,25 @@ class Stratified(TimeSampler):
 
 
 class LogitNormal(TimeSampler):
-    """logit(t / noisiest) normal: more of the middle of the path (Esser et al. 2024, arXiv 2403.03206, section 3.1).
+    """A normal logit of the share of the way from cleanest to noisiest (Esser et al. 2024, arXiv 2403.03206, section 3.1).
 
     Args:
-        schedule: gives the noisiest time.
+        schedule: gives the cleanest and the noisiest time.
         mean: location; below 0 looks more at clean data.
         std: width, > 0.
     """
 
     def __init__(self, schedule: Schedule, mean: float = 0.0, std: float = 1.0) -> None:
-        self.noisiest, self.mean, self.std = schedule.noisiest, mean, std
+        self.start, self.length, self.mean, self.std = schedule.cleanest, schedule.noisiest - schedule.cleanest, mean, std
 
     def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """Independent draws."""
-        t = self.noisiest * torch.sigmoid(self.mean + self.std * keys.normal((), torch.float64))
+        t = self.start + self.length * torch.sigmoid(self.mean + self.std * keys.normal((), torch.float64))
         return t, torch.ones_like(t)
 
 
 class LogNormalSigma(TimeSampler):
-    """log(sigma/alpha) normal (Karras et al. 2022, arXiv 2206.00364, table 1), cut off at the noisiest time.
+    """log(sigma/alpha) normal (Karras et al. 2022, arXiv 2206.00364, table 1), cut off at the schedule's ends.
 
     Args:
         schedule: turns a noise level into a time.
@@ -98,9 +100,10 @@ class LogNormalSigma(TimeSampler):
         self.schedule, self.mean, self.std = schedule, mean, std
         first = schedule.at(schedule.noisiest)
         self.highest = math.inf if first.is_noise else -float(first.half_log_snr)
+        self.lowest = -float(schedule.at(schedule.cleanest).half_log_snr)
 
     def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """Independent draws."""
-        log_ratio = (self.mean + self.std * keys.normal((), torch.float64)).clamp_max(self.highest)
+        log_ratio = (self.mean + self.std * keys.normal((), torch.float64)).clamp(self.lowest, self.highest)
         t = self.schedule.time_of(-2.0 * log_ratio)
         return t, torch.ones_like(t)

@@ -8,7 +8,8 @@ A schedule gives alpha and sigma as differentiable functions of t; everything el
     time_of    = the inverse of log_snr          bisection, then one Newton step that carries the derivative
 
 Nothing here assumes alpha^2 + sigma^2 = 1: variance-preserving, straight-line and variance-exploding paths are all of
-the form x_t = alpha x_0 + sigma eps (Kingma et al. 2021, arXiv 2107.00630, section 3.1).
+the form x_t = alpha x_0 + sigma eps (Kingma et al. 2021, arXiv 2107.00630, section 3.1). Further paths are in `paths`,
+schedules made of others in `wrapped` and `learned`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class Schedule(ABC):
     noisiest: float = 1.0
     """The time at which sampling starts."""
 
+    cleanest: float = 0.0
+    """The time below which no denoiser is asked: training draws times above it, sampling goes on to clean data from there."""
+
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """Scale of the data at time t."""
@@ -50,6 +54,14 @@ class Schedule(ABC):
         """
         one = torch.ones_like(t)
         return torch.func.jvp(self.alpha, (t,), (one,))[1], torch.func.jvp(self.sigma, (t,), (one,))[1]
+
+    def size(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What a pair is divided by to lie on a path of this family, keeping its ratio; sqrt(alpha^2 + sigma^2) unless overridden.
+
+        Homogeneous of degree one, and 1 at every pair of the schedule's own, so that another log-SNR keeps a straight path
+        straight and a variance-preserving one variance-preserving.
+        """
+        return torch.hypot(alpha, sigma)
 
     def time_of(self, log_snr: Tensor) -> Tensor:
         """The time at which the schedule reaches `log_snr`; differentiable in it, clamped to [0, 1] beyond the ends."""
@@ -75,7 +87,8 @@ class Schedule(ABC):
         if t == 0.0:
             return CLEAN
         time = torch.tensor(t, dtype=torch.float64)
-        return Level(t, float(self.alpha(time)), float(self.sigma(time)), *(float(rate) for rate in self.rates(time)))
+        with torch.no_grad():
+            return Level(t, float(self.alpha(time)), float(self.sigma(time)), *(float(rate) for rate in self.rates(time)))
 
     def at_log_snr(self, log_snr: float | Tensor) -> Level:
         """The level of a log-SNR: Python floats for a float, float64 tensors for a tensor."""
@@ -210,6 +223,10 @@ class Flow(Schedule):
         """(-1, 1)."""
         return -torch.ones_like(t), torch.ones_like(t)
 
+    def size(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """alpha + sigma."""
+        return alpha + sigma
+
     def time_of(self, log_snr: Tensor) -> Tensor:
         """Closed form: sigma/alpha = exp(-log_snr / 2)."""
         return torch.sigmoid(-0.5 * log_snr)
@@ -236,6 +253,10 @@ class EDM(Schedule):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(0, 1 / (1 - t)^2)."""
         return torch.zeros_like(t), (1.0 - t) ** -2.0
+
+    def size(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """alpha."""
+        return alpha
 
     def time_of(self, log_snr: Tensor) -> Tensor:
         """Closed form: sigma = exp(-log_snr / 2)."""

@@ -14,6 +14,7 @@ from pydantic_core import core_schema
 from ornstein.base.parts import REQUIRED, Param
 from ornstein.base.registry import entry, names
 
+_DEEPEST = 3  # a schedule in a schedule in a schedule: deeper than anybody needs, and the sections stay finitely many
 _TAG = "\0"  # marks a union's choice inside pydantic's error locations; no key can hold it
 
 
@@ -75,20 +76,26 @@ def _annotation(param: Param) -> Any:
 
 
 @cache
-def model_of(kind: str, name: str) -> type[Part]:
-    """The section that names one part. Raises UsageError where there is no such part."""
+def model_of(kind: str, name: str, depth: int = 0) -> type[Part]:
+    """The section that names one part, `depth` parts of the same kind around it. Raises UsageError where there is no such part."""
     part = entry(kind, name)
     fields: dict[str, Any] = {"kind": (Literal[name], name)}
     for key, param in part.params.items():
         fields[key] = (_annotation(param), Field(... if param.default is REQUIRED else param.default, description=param.help))
     for key, (inner, default) in part.parts.items():
-        fields[key] = (Annotated[Part, OneOf(inner)], part_of(inner, default))
+        below = depth + (inner == kind)
+        fields[key] = (Annotated[Part, OneOf(inner, below)], part_of(inner, default, below))
     return create_model(f"{kind} {name}", __base__=Part, **fields)
 
 
-def part_of(kind: str, name: str) -> Part:
+def part_of(kind: str, name: str, depth: int = 0) -> Part:
     """The section of a part whose parameters all have defaults, with these."""
-    return model_of(kind, name).model_validate({})
+    return model_of(kind, name, depth).model_validate({})
+
+
+def choices_of(kind: str, depth: int) -> list[str]:
+    """Names that may stand `depth` parts of their own kind deep; from `_DEEPEST` on, only those that hold none themselves."""
+    return [name for name in names(kind) if depth < _DEEPEST or all(inner != kind for inner, _ in entry(kind, name).parts.values())]
 
 
 def _tag_of(value: Any) -> str | None:
@@ -99,13 +106,16 @@ def _tag_of(value: Any) -> str | None:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Marks a field that holds any part of a kind: `Annotated[Part, OneOf("solver")]`."""
+    """Marks a field that holds any part of a kind, `depth` parts of that kind around it: `Annotated[Part, OneOf("solver")]`."""
 
     kind: str
+    depth: int = 0
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """A union of the kind's sections, told apart by `kind`."""
-        choices = {_TAG + name: handler.generate_schema(model_of(self.kind, name)) for name in names(self.kind)}
+        choices = {
+            _TAG + name: handler.generate_schema(model_of(self.kind, name, self.depth)) for name in choices_of(self.kind, self.depth)
+        }
         return core_schema.tagged_union_schema(choices, discriminator=_tag_of)
 
 
@@ -114,10 +124,16 @@ def without_tags(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     return tuple(step for step in location if not (isinstance(step, str) and step.startswith(_TAG)))
 
 
+def mark_at(model: type[BaseModel], key: str) -> OneOf | None:
+    """What part a field of a section holds, or None where it holds none."""
+    field = model.model_fields.get(key)
+    return None if field is None else next((mark for mark in field.metadata if isinstance(mark, OneOf)), None)
+
+
 def kind_at(model: type[BaseModel], key: str) -> str | None:
     """The kind of part that a field of a section holds, or None where it holds no part."""
-    field = model.model_fields.get(key)
-    return None if field is None else next((mark.kind for mark in field.metadata if isinstance(mark, OneOf)), None)
+    mark = mark_at(model, key)
+    return None if mark is None else mark.kind
 
 
 def section_at(model: type[BaseModel], data: Any, path: tuple[str | int, ...]) -> type[BaseModel] | None:
@@ -133,11 +149,11 @@ def section_at(model: type[BaseModel], data: Any, path: tuple[str | int, ...]) -
 
 def _inner(model: type[BaseModel], key: str, name: Any) -> type[BaseModel] | None:
     """The section in a field, where a part is the one named, or the default one when no name is given."""
-    kind = kind_at(model, key)
+    mark = mark_at(model, key)
     field = model.model_fields.get(key)
-    if kind is not None and field is not None:
+    if mark is not None and field is not None:
         chosen = name if name is not None else getattr(field.default, "kind", None)
-        return model_of(kind, chosen) if chosen in names(kind) else None
+        return model_of(mark.kind, chosen, mark.depth) if chosen in choices_of(mark.kind, mark.depth) else None
     inner = None if field is None else field.annotation
     return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ornstein.base.errors import Problem
-from ornstein.base.registry import likeness, names, nearest
-from ornstein.run.recipe_parts import keys_below, kind_at, section_at, without_tags
+from ornstein.base.registry import likeness, nearest
+from ornstein.run.recipe_parts import choices_of, keys_below, mark_at, section_at, without_tags
 from ornstein.run.yaml_strict import Path, dotted, shown
 
 _WANTED = {
@@ -88,8 +88,8 @@ def _unknown_key(path: Path, model: type[BaseModel], data: Any) -> str:
 def _no_part(path: Path, model: type[BaseModel], data: Any, value: Any) -> str:
     """The section names no part, or one that does not exist."""
     parent = section_at(model, data, path[:-1])
-    kind = kind_at(parent, str(path[-1])) if parent is not None else None
-    choices: Iterable[str] = names(kind) if kind is not None else ()
+    mark = mark_at(parent, str(path[-1])) if parent is not None else None
+    choices: Iterable[str] = choices_of(mark.kind, mark.depth) if mark is not None else ()
     listed = ", ".join(choices)
     if not isinstance(value, Mapping):
         return f"must be a section with a kind (one of {listed}), not {_said(value)}"

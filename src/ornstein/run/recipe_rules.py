@@ -4,40 +4,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ornstein.base.errors import UsageError
 from ornstein.base.registry import entry, names
-from ornstein.run.recipe_parts import Part
+from ornstein.run.rule import Rule, traits
+from ornstein.run.schedule_rules import schedule_rules, starting_noise
 
 if TYPE_CHECKING:
     from ornstein.run.recipe import Recipe
 
 
-class Rule(NamedTuple):
-    """A relation between keys.
-
-    Args:
-        keys: the dotted keys it relates; a breach is reported at the first.
-        breach: recipe -> what is wrong, or None.
-    """
-
-    keys: tuple[str, ...]
-    breach: Callable[[Recipe], str | None]
-
-
 def breaches(recipe: Recipe) -> Iterator[tuple[Rule, str]]:
     """Every rule that a recipe breaks, with what is wrong."""
-    for rule in (*_RULES, *_sampling_rules("sample"), *_sampling_rules("evaluate")):
+    for rule in (*_RULES, *schedule_rules(recipe), *_sampling_rules("sample"), *_sampling_rules("evaluate")):
         message = rule.breach(recipe)
         if message is not None:
             yield rule, message
-
-
-def traits(kind: str, part: Part) -> frozenset[str]:
-    """The traits of a part with the values set."""
-    return entry(kind, part.kind).traits(part.model_dump())
 
 
 def ranks() -> int:
@@ -54,19 +38,6 @@ def _signal(recipe: Recipe) -> str | None:
         return None
     cure = "use schedule.end=0.995 or " if schedule.kind == "cosine" else ""
     return f"'{prediction.kind}' says nothing about the data where '{schedule.kind}' ends in pure noise; {cure}predict v, x0 or velocity"
-
-
-def _vanishing(recipe: Recipe) -> str | None:
-    if "vanishing-signal" in traits("schedule", recipe.schedule):
-        return "the table leaves alpha below 1e-13 at its end; lower beta_end or steps"
-    return None
-
-
-def _beta_order(recipe: Recipe) -> str | None:
-    schedule = recipe.schedule
-    if schedule.kind == "linear-beta" and schedule.beta_max < schedule.beta_min:
-        return f"beta_max {schedule.beta_max:g} is below beta_min {schedule.beta_min:g}"
-    return None
 
 
 def _same_world(recipe: Recipe) -> str | None:
@@ -147,25 +118,23 @@ def _sampling_rules(name: str) -> Iterator[Rule]:
         return None
 
     def noise_levels(recipe: Recipe) -> str | None:
-        plan, schedule = getattr(recipe, name).plan, recipe.schedule
+        plan, loudest = getattr(recipe, name).plan, starting_noise(recipe.schedule)
         if plan.kind not in ("karras", "log-snr"):
             return None
         if plan.sigma_min >= plan.sigma_max:
             return f"sigma_min {plan.sigma_min:g} is not below sigma_max {plan.sigma_max:g}"
-        if schedule.kind == "edm" and plan.sigma_min >= schedule.sigma_max:
-            return f"sigma_min {plan.sigma_min:g} is not below the schedule's sigma_max {schedule.sigma_max:g}"
-        return None
+        return (
+            f"sigma_min {plan.sigma_min:g} is not below the {loudest:g} that the schedule starts at" if plan.sigma_min >= loudest else None
+        )
 
     yield Rule((f"{name}.guidance", "objective.condition_drop"), guidance)
     yield Rule((f"{name}.plan.table", f"{name}.plan.kind", f"{name}.steps", f"{name}.guided_steps"), trailing)
     levels = (f"{name}.plan.sigma_min", f"{name}.plan.kind", f"{name}.plan.sigma_max")
-    yield Rule((*levels, "schedule.kind", "schedule.sigma_max"), noise_levels)
+    yield Rule((*levels, "schedule"), noise_levels)
 
 
 _RULES = (
-    Rule(("prediction.kind", "schedule.kind", "schedule.end"), _signal),
-    Rule(("schedule.beta_end", "schedule.kind", "schedule.steps", "schedule.beta_start"), _vanishing),
-    Rule(("schedule.beta_max", "schedule.kind", "schedule.beta_min"), _beta_order),
+    Rule(("prediction.kind", "schedule"), _signal),
     Rule(("network.kind", "data.kind"), _same_world),
     Rule(("network.channels", "network.kind", "network.head_width", "network.attention"), _channels),
     Rule(("network.attention", "network.kind", "network.channels"), _attention),

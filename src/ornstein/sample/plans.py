@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans: where on the schedule a sampler stops, as functions (schedule, moves) -> levels from noisiest to clean.
 
-Every plan has `moves` + 1 nodes; the first is the schedule's noisiest level, the last is clean data. Where alpha = 0 at
+Every plan has `moves` + 1 nodes; the first is the schedule's noisiest level, the last is clean data, and none between them is
+below its cleanest time. Where alpha = 0 at
 the start, log-SNR is -inf there, so the log-SNR and Karras grids begin one node later at their own upper end.
 """
 
@@ -54,6 +55,7 @@ def _graded(schedule: Schedule, moves: int, sigma_min: float, sigma_max: float, 
     first = schedule.at(schedule.noisiest)
     finite = not first.is_noise
     high = float(first.noise_to_signal) if finite else sigma_max
+    sigma_min = max(sigma_min, float(schedule.at(schedule.cleanest).noise_to_signal))
     if not 0.0 < sigma_min < high:
         raise UsageError(f"The plan's sigma_min {sigma_min} does not lie between 0 and its start {high}.", "Choose a smaller sigma_min.")
     count = moves if finite else moves - 1
@@ -63,8 +65,9 @@ def _graded(schedule: Schedule, moves: int, sigma_min: float, sigma_max: float, 
 
 
 def _at(schedule: Schedule, shares: list[float]) -> tuple[Level, ...]:
-    """The levels at the given shares of the noisiest time, then clean."""
-    return (*schedule.at(schedule.noisiest * torch.tensor(shares, dtype=torch.float64)).unbind(), CLEAN)
+    """The levels at the given shares of the way from the cleanest to the noisiest time, then clean."""
+    length = schedule.noisiest - schedule.cleanest
+    return (*schedule.at(schedule.cleanest + length * torch.tensor(shares, dtype=torch.float64)).unbind(), CLEAN)
 
 
 def _check(moves: int) -> None:
