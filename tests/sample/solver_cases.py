@@ -3,19 +3,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from ornstein.base.registry import entry, load, names
+from ornstein.base.registry import build, entry, load, names
 from ornstein.exact.mixture import GaussianMixture
 from ornstein.process.schedule import Schedule
+from ornstein.run.recipe_parts import model_of
 from ornstein.sample.noise import MoveNoise, SampleNoise
-from ornstein.sample.protocol import Solver
+from ornstein.sample.protocol import Plan, Solver
 from ornstein.sample.runge_kutta import InLogSnr, InTime, RungeKutta, Tableau, euler, heun
 from ornstein.sample.solvers import DDIM, Ancestral
 
+
+def _detour(name: str, schedule: Schedule, moves: int, **values: Any) -> Plan:
+    plan: Plan = build("plan", model_of("plan", name).model_validate(values), schedule=schedule, moves=moves)
+    return plan
+
+
 SCHEDULES: dict[str, Schedule] = {name: load(entry("schedule", name))() for name in names("schedule")}
-PLANS = {name: load(entry("plan", name)) for name in names("plan")}
+PLANS = {name: load(entry("plan", name)) for name in names("plan") if not entry("plan", name).parts}
+"""Grids: (schedule, moves, values of their own) -> levels from the noisiest to clean."""
+DETOURS = {name: partial(_detour, name) for name in names("plan") if entry("plan", name).parts}
+"""Plans around a plan, with `Renoise` nodes: likewise."""
 SOLVERS: dict[str, Solver] = {name: load(entry("solver", name))() for name in names("solver")}
 STOCHASTIC: dict[str, Solver] = {name: solver for name, solver in SOLVERS.items() if solver.stochastic}
 STOCHASTIC |= {"ddpm, forward variance": Ancestral(spread=1.0), "ddim, eta 0.5": DDIM(0.5), "ddim, eta 1": DDIM(1.0)}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -237,6 +238,6 @@ def test_spread_interpolates_between_both_ddpm_variances() -> None:
 def test_a_budget_of_evaluations_is_spent_and_not_exceeded(name: str, budget: int) -> None:
     schedule = LinearBeta()
     solver = SOLVERS[name]
-    moves = moves_within(solver, budget)
+    moves = moves_within(solver, budget, partial(plans.uniform, schedule))
     spent = [_run(solver, plans.uniform(schedule, count), Watched(schedule))[-1].evaluations for count in (moves, moves + 1)]
     assert spent[0] <= budget < spent[1]

@@ -17,7 +17,9 @@ def sample(
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, max=1_000_000, help="How many samples.")] = 16,
     label: Annotated[int | None, typer.Option("--label", metavar="K", min=0, help="One class for all; else the classes cycle.")] = None,
     solver: Annotated[str | None, typer.Option("--solver", metavar="NAME", help="ddpm, ddim, euler, heun or dpm++2m.")] = None,
-    plan: Annotated[str | None, typer.Option("--plan", metavar="NAME", help="uniform, log-snr, karras or trailing.")] = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="NAME", help="uniform, log-snr, karras, trailing, churn, restart or resample.")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Moves.")] = None,
     evaluations: Annotated[
         int | None, typer.Option("--evaluations", metavar="N", min=1, help="Most network calls, instead of --steps.")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ornstein import __version__
 from ornstein.base.errors import UsageError
 from ornstein.base.files import write_bytes
 from ornstein.model.condition import Cond
-from ornstein.run.build import Facts, codec_of, guided, plan_of, solver_of
+from ornstein.run.build import Facts, codec_of, guided, plan_of, schedule_of, solver_of
 from ornstein.run.folder import RunFolder
 from ornstein.run.pictures import enlargement, film, grid, png_bytes, save_png
 from ornstein.run.recipe import Recipe
@@ -68,7 +69,8 @@ def settled(recipe: Recipe, options: DrawOptions) -> Recipe:
     recipe = recipe.override(overrides)
     if options.evaluations is None:
         return recipe
-    return recipe.override([f"sample.steps={moves_within(solver_of(recipe.sample.solver), options.evaluations)}"])
+    plan = partial(plan_of, recipe.sample.plan, schedule_of(recipe))
+    return recipe.override([f"sample.steps={moves_within(solver_of(recipe.sample.solver), options.evaluations, plan)}"])
 
 
 def sampler(model: Trained, recipe: Recipe, condition: Callable[[Sequence[int]], Cond | None]) -> Sampler:

@@ -14,6 +14,7 @@ from ornstein.run.schedule_rules import schedule_rules, starting_noise
 
 if TYPE_CHECKING:
     from ornstein.run.recipe import Recipe
+    from ornstein.run.recipe_parts import Part
 
 
 def breaches(recipe: Recipe) -> Iterator[tuple[Rule, str]]:
@@ -101,6 +102,13 @@ def _warmup(recipe: Recipe) -> str | None:
     return f"{train.warmup} is more than train.steps {train.steps}" if train.warmup > train.steps else None
 
 
+def _nested(plan: Part) -> Iterator[Part]:
+    """A plan and the plans it is made around, from the outside in."""
+    yield plan
+    if "base" in type(plan).model_fields:
+        yield from _nested(plan.base)
+
+
 def _sampling_rules(name: str) -> Iterator[Rule]:
     """Rules that hold for the sections `sample` and `evaluate` alike."""
 
@@ -113,19 +121,21 @@ def _sampling_rules(name: str) -> Iterator[Rule]:
     def trailing(recipe: Recipe) -> str | None:
         settings = getattr(recipe, name)
         most = max(settings.steps, getattr(settings, "guided_steps", 0))
-        if settings.plan.kind == "trailing" and settings.plan.table < most:
-            return f"a table of {settings.plan.table} timesteps cannot give {most} steps"
+        for plan in _nested(settings.plan):
+            if plan.kind == "trailing" and plan.table < most:
+                return f"a table of {plan.table} timesteps cannot give {most} steps"
         return None
 
     def noise_levels(recipe: Recipe) -> str | None:
-        plan, loudest = getattr(recipe, name).plan, starting_noise(recipe.schedule)
-        if plan.kind not in ("karras", "log-snr"):
-            return None
-        if plan.sigma_min >= plan.sigma_max:
-            return f"sigma_min {plan.sigma_min:g} is not below sigma_max {plan.sigma_max:g}"
-        return (
-            f"sigma_min {plan.sigma_min:g} is not below the {loudest:g} that the schedule starts at" if plan.sigma_min >= loudest else None
-        )
+        loudest = starting_noise(recipe.schedule)
+        for plan in _nested(getattr(recipe, name).plan):
+            if "sigma_min" not in type(plan).model_fields:
+                continue
+            if plan.sigma_min >= plan.sigma_max:
+                return f"sigma_min {plan.sigma_min:g} is not below sigma_max {plan.sigma_max:g}"
+            if "base" not in type(plan).model_fields and plan.sigma_min >= loudest:
+                return f"sigma_min {plan.sigma_min:g} is not below the {loudest:g} that the schedule starts at"
+        return None
 
     yield Rule((f"{name}.guidance", "objective.condition_drop"), guidance)
     yield Rule((f"{name}.plan.table", f"{name}.plan.kind", f"{name}.steps", f"{name}.guided_steps"), trailing)

@@ -8,6 +8,7 @@ whatever else was asked for. One seed then gives one result, bit for bit on one 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -15,11 +16,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ornstein.base.errors import UsageError
 from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Denoiser
-from ornstein.sample.loop import sample
+from ornstein.process.level import Level
+from ornstein.sample.loop import legs, sample
 from ornstein.sample.noise import SampleNoise
-from ornstein.sample.protocol import Plan, Solver, Step
+from ornstein.sample.protocol import Plan, Renoise, Solver, Step
 
 
 class Sampler(NamedTuple):
@@ -78,9 +81,31 @@ def _blocks(seeds: Sequence[int], size: int) -> Iterator[tuple[int, list[int]]]:
         yield block, rows
 
 
-def moves_within(solver: Solver, evaluations: int) -> int:
-    """The most moves that cost at most `evaluations` denoiser calls, where the move into clean data costs one.
+def calls(solver: Solver, plan: Plan) -> int:
+    """Denoiser calls that a plan takes, where every move takes the solver's stages: the moves that the loop makes itself take one."""
+    total = 0
+    for leg in legs(plan):
+        if isinstance(leg[0], Renoise):
+            continue
+        moves, start, end = len(leg) - 1, leg[0], leg[-1]
+        by_law = (start.is_noise and "noise" not in solver.ends) + (isinstance(end, Level) and end.is_clean and "clean" not in solver.ends)
+        total += min(moves, by_law) + max(moves - by_law, 0) * solver.stages
+    return total
 
-    On a path that starts without signal the first move costs one too, so a two-stage rule may leave a call unused.
+
+def moves_within(solver: Solver, evaluations: int, plan_of: Callable[[int], Plan]) -> int:
+    """The most moves whose plan costs at most `evaluations` denoiser calls.
+
+    Args:
+        solver: the rule.
+        evaluations: the budget, >= 1.
+        plan_of: moves -> plan; more moves must not cost less.
+
+    Raises:
+        UsageError: a plan of one move costs more.
     """
-    return evaluations if solver.stages == 1 or "clean" in solver.ends else max(1, (evaluations - 1) // solver.stages + 1)
+    least = calls(solver, plan_of(1))
+    if least > evaluations:
+        what = f"The plan takes {least} evaluations at its shortest, which is more than {evaluations}."
+        raise UsageError(what, "Allow more evaluations, or choose another plan.")
+    return bisect_right(range(1, evaluations + 1), evaluations, key=lambda moves: calls(solver, plan_of(moves)))

@@ -19,7 +19,7 @@ from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Denoiser
 from ornstein.process.gaussian import Noise
 from ornstein.process.level import Level
-from ornstein.sample.noise import SampleNoise
+from ornstein.sample.noise import SampleNoise, Scaled
 from ornstein.sample.protocol import Advance, Bound, Plan, Renoise, Solver, Step
 
 
@@ -40,11 +40,12 @@ def sample(model: Denoiser, solver: Solver, plan: Plan, x: Tensor, noise: Sample
     _check(plan, x, noise)
     bound = Bound(model, cond)
     i = evaluations = 0
-    for leg in _legs(plan):
+    for leg in legs(plan):
         if isinstance(leg[0], Renoise):
-            before, after = leg[1], leg[0].level
+            before, (after, scale) = leg[1], leg[0]
+            fresh = noise.move(i)
             with torch.no_grad():
-                x = bound.process.renoise(x, before, after, noise.move(i))
+                x = bound.process.renoise(x, before, after, fresh if scale == 1.0 else Scaled(fresh, scale))
             yield Step(i, after, x, None, evaluations)
             i += 1
             continue
@@ -83,7 +84,7 @@ def _law_move(model: Bound, solver: Solver, nodes: tuple[Level, ...], x: Tensor,
         return Advance(law.draw(noise), s, 1, None, estimate, 1)
 
 
-def _legs(plan: Plan) -> Iterator[tuple[Level, ...] | tuple[Renoise, Level]]:
+def legs(plan: Plan) -> Iterator[tuple[Level, ...] | tuple[Renoise, Level]]:
     """Cut a plan into stretches of levels and, between them, (renoise node, level it starts from)."""
     stretch: list[Level] = []
     for node in plan:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein.base.keys import Keys
+from ornstein.process.gaussian import Noise
 
 
 class MoveNoise:
@@ -27,6 +28,26 @@ class MoveNoise:
     def uniform(self, like: Tensor, stage: int = 0) -> Tensor:
         """Numbers in [0, 1) of the shape and device of `like`, float64."""
         return self._keys(stage, "uniform").uniform(like.shape[1:], torch.float64).to(like.device)
+
+
+class Scaled:
+    """Noise whose normal numbers have a standard deviation of their own; satisfies `ornstein.process.gaussian.Noise`.
+
+    Args:
+        noise: the noise to scale.
+        scale: its standard deviation.
+    """
+
+    def __init__(self, noise: Noise, scale: float) -> None:
+        self._noise, self._scale = noise, scale
+
+    def normal(self, like: Tensor, stage: int = 0) -> Tensor:
+        """Normal numbers with the deviation, of the shape, dtype and device of `like`."""
+        return self._scale * self._noise.normal(like, stage)
+
+    def uniform(self, like: Tensor, stage: int = 0) -> Tensor:
+        """Numbers in [0, 1), unscaled."""
+        return self._noise.uniform(like, stage)
 
 
 class SampleNoise:

@@ -46,6 +46,14 @@ def karras(schedule: Schedule, moves: int, sigma_min: float = 0.002, sigma_max: 
     return _graded(schedule, moves, sigma_min, sigma_max, lambda high, low, u: ((1.0 - u) * high**power + u * low**power) ** rho)
 
 
+def between(schedule: Schedule, high: float, low: float, moves: int, rho: float = 7.0) -> tuple[Level, ...]:
+    """Equal steps in (sigma/alpha)^(1/rho) from sigma/alpha = high to low > 0: `moves` + 1 levels."""
+    _check(moves)
+    power, shares = 1.0 / rho, torch.linspace(0.0, 1.0, moves + 1, dtype=torch.float64)
+    ratios = ((1.0 - shares) * high**power + shares * low**power) ** rho
+    return schedule.at_log_snr(-2.0 * ratios.log()).unbind()
+
+
 _Grade = Callable[[float, float, float], float]
 
 

@@ -23,9 +23,15 @@ from ornstein.process.level import Level
 
 
 class Renoise(NamedTuple):
-    """A node that is reached by adding fresh noise instead of solving; `level` must be the noisier one."""
+    """A node that is reached by adding fresh noise instead of solving.
+
+    Args:
+        level: the level to go to, noisier than the one before.
+        scale: factor on the fresh noise's standard deviation; 1 keeps the marginal law.
+    """
 
     level: Level
+    scale: float = 1.0
 
 
 Node: TypeAlias = Level | Renoise

@@ -9,7 +9,10 @@ _SOLVERS, _RUNGE_KUTTA, _PLANS = "ornstein.sample.solvers", "ornstein.sample.run
 _VARIABLE = ("time", "sigma", "log-snr")
 _SIGMA_MIN = Param(float, 0.002, "(0, 1000]", "sigma/alpha of the last level before clean data")
 _SIGMA_MAX = Param(float, 80.0, "(0, 1000000]", "sigma/alpha to start from where the schedule ends in pure noise")
+_RHO = Param(float, 7.0, "[1, 100]", "how much the steps crowd at low noise")
 _GRID = ("schedule", "moves")
+_DETOURS = "ornstein.sample.detours"
+_ON_KARRAS = {"base": ("plan", "karras")}
 
 ENTRIES = (
     Entry("solver", "ddpm", f"{_SOLVERS}:Ancestral", {
@@ -23,9 +26,26 @@ ENTRIES = (
     Entry("plan", "uniform", f"{_PLANS}:uniform", wired=_GRID),
     Entry("plan", "log-snr", f"{_PLANS}:log_snr", {"sigma_min": _SIGMA_MIN, "sigma_max": _SIGMA_MAX}, wired=_GRID),
     Entry("plan", "karras", f"{_PLANS}:karras", {
-        "sigma_min": _SIGMA_MIN, "sigma_max": _SIGMA_MAX, "rho": Param(float, 7.0, "[1, 100]", "how much the steps crowd at low noise"),
+        "sigma_min": _SIGMA_MIN, "sigma_max": _SIGMA_MAX, "rho": _RHO,
     }, wired=_GRID),
     Entry("plan", "trailing", f"{_PLANS}:trailing", {
         "table": Param(int, 1000, "[1, 1000000]", "timesteps of the discrete schedule"),
     }, wired=_GRID),
+    Entry("plan", "churn", f"{_DETOURS}:churn", {
+        "amount": Param(float, 40.0, "[0, 1000000]", "fresh noise in all, shared out over the moves (S_churn)"),
+        "sigma_min": Param(float, 0.05, "[0, 1000000]", "lowest sigma/alpha that is churned"),
+        "sigma_max": Param(float, 50.0, "(0, 1000000]", "highest sigma/alpha that is churned"),
+        "inflation": Param(float, 1.003, "[0.5, 2]", "standard deviation of the fresh noise (S_noise)"),
+    }, parts=_ON_KARRAS, wired=("schedule",)),
+    Entry("plan", "restart", f"{_DETOURS}:restart", {
+        "sigma_min": Param(float, 0.06, "(0, 1000000]", "sigma/alpha to go up from"),
+        "sigma_max": Param(float, 0.3, "(0, 1000000]", "sigma/alpha to go up to"),
+        "moves": Param(int, 4, "[1, 1000]", "of every way down"),
+        "repeats": Param(int, 1, "[1, 1000]", "ways down"),
+        "rho": _RHO,
+    }, parts=_ON_KARRAS, wired=("schedule",)),
+    Entry("plan", "resample", f"{_DETOURS}:resample", {
+        "length": Param(int, 10, "[1, 1000]", "moves that are made again"),
+        "times": Param(int, 10, "[1, 1000]", "how often they are made"),
+    }, parts={"base": ("plan", "uniform")}),
 )  # fmt: skip
