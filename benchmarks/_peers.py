@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of other libraries that Ornstein's U-Net is measured against; they live in `.venv-bench`.
+"""The networks and samplers of other libraries that Ornstein is measured against; they live in `.venv-bench`.
 
 Imports of the peers happen inside the functions, so this file can be read without them.
 """
@@ -97,6 +97,20 @@ def lucidrains_unet(width: int, multiples: Sequence[int]) -> nn.Module:
     return Unet(width, dim_mults=tuple(multiples))
 
 
+def k_diffusion_sampling() -> Any:
+    """k-diffusion's module of samplers, imported without the libraries that its other modules ask for."""
+    for name in _with_parents("torchvision.transforms.functional", "torchsde", "torchdiffeq", "accelerate", "clip", "cleanfid"):
+        if name not in sys.modules and (name.startswith("torchvision") or importlib.util.find_spec(name.split(".")[0]) is None):
+            sys.modules[name] = _stand_in(name)
+    found = importlib.util.find_spec("k_diffusion")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    package = types.ModuleType("k_diffusion")  # its own __init__ imports every model and evaluation of the library
+    package.__path__ = list(found.submodule_search_locations)
+    sys.modules.setdefault("k_diffusion", package)
+    return importlib.import_module("k_diffusion.sampling")
+
+
 _UNUSED = (
     "torchvision.transforms",
     "torchvision.utils",
@@ -121,10 +135,14 @@ def with_stand_ins() -> None:
     """Let denoising-diffusion-pytorch import without what only its trainer needs (a CUDA build of torchvision among it)."""
     for name in _with_parents(*_UNUSED):
         if name not in sys.modules:
-            stand_in = _StandIn(name)
-            stand_in.__path__ = []
-            stand_in.__spec__ = importlib.machinery.ModuleSpec(name, None)
-            sys.modules[name] = stand_in
+            sys.modules[name] = _stand_in(name)
+
+
+def _stand_in(name: str) -> _StandIn:
+    stand_in = _StandIn(name)
+    stand_in.__path__ = []
+    stand_in.__spec__ = importlib.machinery.ModuleSpec(name, None)
+    return stand_in
 
 
 def _with_parents(*names: str) -> Iterator[str]:

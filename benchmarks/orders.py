@@ -4,7 +4,8 @@
     .venv/bin/python benchmarks/orders.py [--quick] [--json FILE]
 
 First table: between two finite log-SNRs, where a rule of order p shows p on every smooth grid ("seeded": history from the
-exact path; "cold": as a run starts). These must lie within 0.2 of theory. Second table: whole paths of the plans people
+exact path; "cold": as a run starts). These must lie within 0.2 of theory. iPNDM's
+constants are those of equal steps in sigma; elsewhere they leave order 2. Second table: whole paths of the plans people
 use, from the noisiest level into clean data, where the ends can cost order; its theory column says how:
 
 - uniform steps in t where sigma grows like sqrt(t) (variance-preserving): the last move spans sigma ~ n^-1/2: order 1.
@@ -31,25 +32,42 @@ from ornstein.process.gaussian import GaussianProcess
 from ornstein.process.level import Level
 from ornstein.process.schedule import EDM, Schedule, VariancePreserving
 from ornstein.sample.convergence import endpoint, flow, observed_order, rms
+from ornstein.sample.exponential import deis, unipc
 from ornstein.sample.loop import sample
+from ornstein.sample.multistep import History, ipndm
 from ornstein.sample.noise import SampleNoise
 from ornstein.sample.protocol import Solver
-from ornstein.sample.runge_kutta import InLogSnr, InSigma, InTime, RungeKutta, Tableau, euler, heun
+from ornstein.sample.runge_kutta import RungeKutta, euler, heun, midpoint, rk4
+from ornstein.sample.singlestep import dpm_solver, dpm_solver_pp
 
+SEARCHING = ("midpoint, sigma", "midpoint, log-snr", "rk4", "dpm-solver", "dpm++s")
 WORLD, BATCH, SPAN = smooth(), 16, 3.0
 EPS = Keys.for_draws(0, 0, BATCH).normal((2,), torch.float64)
 VE = GaussianProcess(EDM(1e5))
-MIDPOINT = Tableau((0.0, 0.5), ((), (0.5,)), (0.0, 1.0), 2)
 SCHEDULES: dict[str, Schedule] = {name: load(entry("schedule", name))() for name in names("schedule") if name != "ddpm"}
 """All but the table, whose kinks leave a rule in t no order beyond the table's own steps."""
 
 
 def solvers() -> dict[str, Solver]:
     found = {name: load(entry("solver", name))() for name in names("solver")}
-    found = {name: solver for name, solver in found.items() if not solver.stochastic and not isinstance(solver, RungeKutta)}
-    for name, variable in {"time": InTime(), "sigma": InSigma(), "log-snr": InLogSnr()}.items():
-        found |= {f"euler, {name}": euler(name), f"heun, {name}": heun(name), f"midpoint, {name}": RungeKutta(MIDPOINT, variable)}
-    return found
+    found = {name: solver for name, solver in found.items() if not (solver.stochastic or solver.adaptive or isinstance(solver, RungeKutta))}
+    for name in ("time", "sigma", "log-snr"):
+        found |= {f"euler, {name}": euler(name), f"heun, {name}": heun(name), f"midpoint, {name}": midpoint(name)}
+    found |= {f"unipc {p}": unipc(p) for p in (1, 3, 4)} | {f"deis {p}": deis(p) for p in (1, 2, 4)} | {"rk4, log-snr": rk4()}
+    found |= {f"deis {p}, sigma": deis(p, "sigma") for p in (2, 3, 4)} | {f"ipndm {p}": ipndm(p) for p in (2, 3)}
+    return found | {"dpm-solver 3": dpm_solver(3), "dpm++s 3": dpm_solver_pp(3)}
+
+
+def moves_of(solver: Solver, quick: bool) -> list[int]:
+    """Numbers of moves between which the error lies above rounding and below the turns of the path."""
+    finest = 96 if quick else 256
+    if solver.order == 1:
+        finest *= 4
+    elif solver.stages > 2:
+        finest //= 4
+    elif solver.order == 5:
+        finest //= 2
+    return [finest // 2, finest] if quick else [finest // 4, finest // 2, finest]
 
 
 def exact(y: torch.Tensor, ratio: float, target: float, moves: int) -> torch.Tensor:
@@ -71,6 +89,10 @@ def inner_grid(schedule: Schedule, name: str, moves: int) -> tuple[Level, ...]:
     return schedule.at_log_snr(-14.0 * (high + share * (low - high)).log()).unbind()
 
 
+def uncorrected(state: Any) -> Any:
+    return state._replace(base=None) if isinstance(state, History) else state
+
+
 def between_levels(quick: bool) -> Iterator[dict[str, Any]]:
     y = WORLD.sample(Keys.for_draws(1, 0, BATCH)).x0 + math.exp(SPAN / 2) * EPS
     end = exact(y, math.exp(SPAN / 2), math.exp(-SPAN / 2), 512)
@@ -78,12 +100,12 @@ def between_levels(quick: bool) -> Iterator[dict[str, Any]]:
         model = WORLD.denoiser(GaussianProcess(schedule))
         for grid in ("uniform", "log-snr", "karras"):
             for name, solver in solvers().items():
-                searched = name in ("midpoint, sigma", "midpoint, log-snr") and isinstance(schedule, VariancePreserving)
+                searched = solver.stages > 1 and name.startswith(SEARCHING) and isinstance(schedule, VariancePreserving)
                 if searched and quick:
                     continue  # every inner stage searches the schedule for its level
-                counts = [n * (1 if solver.order > 1 else 4) for n in ((48, 96) if quick else (64, 128, 256))]
-                row: dict[str, Any] = {"schedule": schedule_name, "plan": grid, "solver": name, "theory": solver.order, "moves": counts}
-                for kind, seeded in (("cold", 0), ("seeded", solver.order - 1)):
+                counts, theory = moves_of(solver, quick), min(solver.order, 2) if name.startswith("ipndm") else solver.order
+                row: dict[str, Any] = {"schedule": schedule_name, "plan": grid, "solver": name, "theory": theory, "moves": counts}
+                for kind, seeded in (("cold", 0), ("seeded", solver.order - 1 if solver.stages == 1 else 0)):
                     errors = []
                     for moves in counts:
                         plan = inner_grid(schedule, grid, moves)
@@ -93,7 +115,7 @@ def between_levels(quick: bool) -> Iterator[dict[str, Any]]:
                                 return level.alpha * y
                             return level.alpha * exact(y, math.exp(SPAN / 2), float(level.noise_to_signal), 32)
 
-                        found = endpoint(model, solver, plan, path, seeded)
+                        found = endpoint(model, solver, plan, path, seeded, uncorrected)
                         errors.append(rms(found / plan[-1].alpha - end))
                     row |= {kind: round(observed_order(counts[-2:], errors[-2:]), 2), "errors": errors}
                 yield row
@@ -109,7 +131,7 @@ def whole_paths(quick: bool) -> Iterator[dict[str, Any]]:
         end = exact(mean + 1e4 * EPS if first.is_noise else x / first.alpha, ratio, 1e-5, 512 if quick else 1536)
         for plan_name in ("uniform", "log-snr", "karras"):
             for name, solver in solvers().items():
-                if name.startswith("midpoint"):
+                if name not in ("ddim", "dpm++2m", "unipc", "deis", "ipndm") and not name.startswith(("euler", "heun")):
                     continue
                 errors = []
                 for moves in counts:
@@ -121,12 +143,13 @@ def whole_paths(quick: bool) -> Iterator[dict[str, Any]]:
 
 def theory(name: str, solver: Solver, schedule: Schedule, plan: str) -> str:
     """The order that a whole path has in the limit, and what limits it."""
+    order = 2 if name == "ipndm" else solver.order
     if plan != "uniform":
-        return f"{solver.order}, to sigma_min"
+        return f"{order}, to sigma_min"
     if name.endswith("log-snr") and schedule.at(schedule.noisiest).is_noise:
         return "0, first steps"
     rough = float(schedule.at(1e-6).sigma) > 1e-4  # sigma ~ sqrt(t)
-    return "1, last step" if rough and solver.order > 1 else str(solver.order)
+    return "1, last step" if rough and order > 1 else str(order)
 
 
 def main() -> int:

@@ -29,6 +29,8 @@ def value_for(param: Param, dice: random.Random) -> Any:
     """The default, or something in the neighbourhood that the bounds allow."""
     if param.choices:
         return dice.choice(param.choices)
+    if param.type is bool:
+        return dice.random() < 0.5
     if param.default is None or param.default is REQUIRED or dice.random() < 0.4:
         return param.default
     low, high = (float(end) for end in param.within[1:-1].split(","))

@@ -13,9 +13,10 @@ from ornstein.base.registry import build, entry, load, names
 from ornstein.exact.mixture import GaussianMixture
 from ornstein.process.schedule import Schedule
 from ornstein.run.recipe_parts import model_of
+from ornstein.sample.exponential import deis
 from ornstein.sample.noise import MoveNoise, SampleNoise
 from ornstein.sample.protocol import Plan, Solver
-from ornstein.sample.runge_kutta import InLogSnr, InTime, RungeKutta, Tableau, euler, heun
+from ornstein.sample.runge_kutta import euler, heun, midpoint
 from ornstein.sample.solvers import DDIM, Ancestral
 
 
@@ -33,11 +34,14 @@ SOLVERS: dict[str, Solver] = {name: load(entry("solver", name))() for name in na
 STOCHASTIC: dict[str, Solver] = {name: solver for name, solver in SOLVERS.items() if solver.stochastic}
 STOCHASTIC |= {"ddpm, forward variance": Ancestral(spread=1.0), "ddim, eta 0.5": DDIM(0.5), "ddim, eta 1": DDIM(1.0)}
 
-MIDPOINT = Tableau((0.0, 0.5), ((), (0.5,)), (0.0, 1.0), 2)
 DETERMINISTIC: dict[str, Solver] = {name: solver for name, solver in SOLVERS.items() if not solver.stochastic}
 DETERMINISTIC |= {"euler in sigma": euler("sigma"), "euler in log-snr": euler("log-snr")}
 DETERMINISTIC |= {"heun in time": heun("time"), "heun in log-snr": heun("log-snr")}
-DETERMINISTIC |= {"midpoint in time": RungeKutta(MIDPOINT, InTime()), "midpoint in log-snr": RungeKutta(MIDPOINT, InLogSnr())}
+DETERMINISTIC |= {"midpoint in time": midpoint("time"), "deis in sigma": deis(2, "sigma")}
+SEARCHING = ("midpoint", "rk4", "dopri5", "dpm-solver", "dpm++s")
+"""Those whose inner stages ask a schedule for a level by its log-SNR."""
+STEPPED = {name: solver for name, solver in DETERMINISTIC.items() if not solver.adaptive}
+"""Those that make one move per node."""
 
 TILTED = GaussianMixture([1.0], torch.tensor([[0.5, -0.3]]), torch.tensor([[[0.30, 0.10], [0.10, 0.20]]]))
 """One Gaussian: every sampler is linear on it, so the moments of its samples are those of the numbers fed in."""

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 import torch
-from solver_cases import DETERMINISTIC, SOLVERS, STOCHASTIC
+from solver_cases import DETERMINISTIC, SOLVERS, STEPPED, STOCHASTIC
 from torch import Tensor
 
 from ornstein.base.errors import UsageError
@@ -52,7 +52,7 @@ def _run(solver: Solver, plan: Plan, model: Denoiser | None = None) -> list[Step
     return list(sample(model if model is not None else Watched(), solver, plan, X, SampleNoise(range(N))))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*STEPPED, *STOCHASTIC])
 def test_one_step_per_move_with_evaluations_counted(name: str) -> None:
     for schedule in (SCHEDULE, LinearBeta()):
         model, plan = Watched(schedule), plans.uniform(schedule, 4)
@@ -61,7 +61,7 @@ def test_one_step_per_move_with_evaluations_counted(name: str) -> None:
         assert tuple(step.at for step in steps) == plan[1:]
         assert steps[-1].evaluations == len(model.calls)
         assert all(step.x.shape == X.shape and bool(torch.isfinite(step.x).all()) for step in steps)
-        assert steps[-1].x.equal(steps[-1].estimate.x0)
+        assert "clean" in ALL[name].ends or steps[-1].x.equal(steps[-1].estimate.x0)
         assert [step.evaluations for step in steps] == sorted({step.evaluations for step in steps})
 
 
@@ -122,7 +122,7 @@ def test_nothing_handed_in_or_out_is_modified(name: str) -> None:
     assert all(x.equal(copied) and x0.equal(x0_copied) for x, copied, x0, x0_copied in seen)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*STEPPED, *STOCHASTIC])
 def test_state_is_a_value(name: str) -> None:
     """Stepping twice from one state gives one result, and a trajectory copied midway goes on as the original does."""
     schedule = LinearBeta()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from solver_cases import DETERMINISTIC, PLANS, SCHEDULES, SOLVERS, STOCHASTIC, TILTED, ExactNoise, fast_noise, moments
+from solver_cases import DETERMINISTIC, PLANS, SCHEDULES, SEARCHING, SOLVERS, STOCHASTIC, TILTED, ExactNoise, fast_noise, moments
 from torch import Tensor
 
 from ornstein.base.errors import SingularPrediction
@@ -27,6 +27,7 @@ from ornstein.sample.protocol import Plan, Renoise, Solver
 from ornstein.sample.solvers import DDIM, DPMSolverMultistep
 
 PREDICTIONS: dict[str, Prediction] = {name: load(entry("prediction", name))() for name in names("prediction")}
+CONTRACT = ("ddpm", "ddim", "euler", "heun", "dpm++2m", "dpm++2m-sde", "unipc", "ipndm")
 NEEDS_SIGNAL = {name for name in PREDICTIONS if "needs-signal" in entry("prediction", name).traits({})}
 
 
@@ -77,6 +78,8 @@ def _exact_error(model: Denoiser, solver: Solver, plan: Plan, size: int = 512) -
 @pytest.mark.parametrize("solver", [*SOLVERS, "ddpm, forward variance", "ddim, eta 0.5", "euler in sigma", "heun in time"])
 def test_every_solver_reaches_the_moments_on_every_schedule_and_plan(schedule: str, plan: str, solver: str) -> None:
     """Within 10 % by 240 moves at the latest. Exploding paths start at sigma 5: Euler in time takes steps of order 1/sigma."""
+    if solver in SEARCHING and schedule not in ("edm", "geometric", "flow"):
+        pytest.skip("every inner stage would search the schedule for its level")
     exploding: dict[str, Schedule] = {"edm": EDM(5.0), "geometric": Geometric(0.05, 5.0)}
     rule, path = (SOLVERS | STOCHASTIC | DETERMINISTIC)[solver], (SCHEDULES | exploding)[schedule]
     model = TILTED.denoiser(GaussianProcess(path))
@@ -89,12 +92,13 @@ def test_every_solver_reaches_the_moments_on_every_schedule_and_plan(schedule: s
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
-def test_the_bias_of_stochastic_samplers_halves_with_the_step(name: str) -> None:
-    """Their weak order is one, seen exactly since no noise is left in the moments."""
+def test_the_bias_of_stochastic_samplers_falls_at_their_weak_order(name: str) -> None:
+    """The weak order is seen exactly, since no noise is left in the moments."""
     schedule = Flow()
     model = TILTED.denoiser(GaussianProcess(schedule))
     coarse, fine = (_exact_error(model, STOCHASTIC[name], plans.uniform(schedule, moves)) for moves in (100, 200))
-    assert coarse / fine == pytest.approx(2.0, abs=0.2)
+    ratio = 2.0 ** STOCHASTIC[name].order
+    assert coarse / fine == pytest.approx(ratio, abs=0.3 * (ratio - 1.0))
     assert fine < 0.05
 
 
@@ -119,7 +123,7 @@ def test_contract_of_training_and_sampling(prediction: str, schedule: str, plan:
     path, noise = PLANS[plan](SCHEDULES[schedule], 8), ExactNoise(32)
     model, exact = _oracle(PREDICTIONS[prediction], SCHEDULES[schedule]), TILTED.denoiser(GaussianProcess(SCHEDULES[schedule]))
     x = path[0].sigma * noise.prior(2)
-    for solver in (SOLVERS | STOCHASTIC).values():
+    for solver in (SOLVERS[name] for name in CONTRACT):
         if prediction in NEEDS_SIGNAL and path[0].is_noise:
             with pytest.raises(SingularPrediction):
                 list(sample(model, solver, path, x, noise))

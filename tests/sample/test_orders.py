@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from solver_cases import DETERMINISTIC
+from solver_cases import SEARCHING, STEPPED
 from torch import Tensor
 
 from ornstein.base.keys import Keys
@@ -20,6 +20,10 @@ from ornstein.process.gaussian import GaussianProcess
 from ornstein.process.level import Level
 from ornstein.process.schedule import EDM, Cosine, Flow, Schedule
 from ornstein.sample.convergence import endpoint, flow, observed_order, rms
+from ornstein.sample.exponential import Exponential, deis, unipc
+from ornstein.sample.multistep import History, Multistep, ipndm
+from ornstein.sample.singlestep import dpm_solver, dpm_solver_pp
+from ornstein.sample.spaces import Angle
 
 WORLD, SPAN = smooth(), 2.0  # log-SNR from -SPAN to SPAN
 VE = GaussianProcess(EDM())
@@ -55,29 +59,55 @@ def _karras(schedule: Schedule, moves: int) -> tuple[Level, ...]:
     return schedule.at_log_snr(-14.0 * root.log()).unbind()
 
 
+def _sigma(schedule: Schedule, moves: int) -> tuple[Level, ...]:
+    ratios = torch.linspace(math.exp(SPAN / 2), math.exp(-SPAN / 2), moves + 1, dtype=torch.float64)
+    return schedule.at_log_snr(-2.0 * ratios.log()).unbind()
+
+
 CASES: dict[str, tuple[Schedule, Grid]] = {
     "edm, log-snr": (EDM(), _log_snr),
     "flow, uniform": (Flow(), _uniform),
     "cosine, karras": (Cosine(), _karras),
+    "edm, sigma": (EDM(), _sigma),
 }
-MOVES = {1: (160, 320), 2: (48, 96), 3: (24, 48)}
-SLOW = ("midpoint in log-snr", "cosine, karras")  # every inner stage would search the schedule for its level
+SOLVERS = STEPPED | {f"unipc {p}": unipc(p) for p in (1, 3, 4)} | {"unipc 2, b1": unipc(2, moment="b1")}
+SOLVERS |= {f"deis {p}": deis(p) for p in (1, 2, 4)} | {f"deis {p} in sigma": deis(p, "sigma") for p in (3, 4)}
+SOLVERS |= {f"ipndm {p}": ipndm(p) for p in (2, 3)} | {"dpm-solver 3": dpm_solver(3), "dpm++s 3": dpm_solver_pp(3)}
+SOLVERS |= {f"angle {p}": Multistep(Exponential(Angle(0.6), p), p) for p in (1, 2, 3)}
+MOVES = {1: (160, 320), 2: (48, 96), 3: (24, 48), 4: (64, 128), 5: (32, 64)}
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name in DETERMINISTIC for case in CASES if (name, case) != SLOW])
+def _theory(name: str, case: str) -> int:
+    """Constant coefficients have their order on equal steps of sigma; elsewhere neighbouring steps differ by O(h), which leaves 2."""
+    order = SOLVERS[name].order
+    return min(order, 2) if name.startswith("ipndm") and case != "edm, sigma" else order
+
+
+def _pairs() -> list[tuple[str, str]]:
+    pairs = [(name, case) for name in SOLVERS for case in CASES if case != "edm, sigma" or name.startswith("ipndm")]
+    return [(name, case) for name, case in pairs if case != "cosine, karras" or not name.startswith(SEARCHING) or "time" in name]
+
+
+def _uncorrected(state: History) -> History:
+    return state._replace(base=None)
+
+
+@pytest.mark.parametrize(("name", "case"), _pairs())
 def test_observed_order_is_the_stated_one(name: str, case: str) -> None:
-    solver, (schedule, grid) = DETERMINISTIC[name], CASES[case]
-    model = WORLD.denoiser(GaussianProcess(schedule))
-    moves, history = MOVES[solver.order], solver.order - 1
+    solver, (schedule, grid) = SOLVERS[name], CASES[case]
+    model, theory = WORLD.denoiser(GaussianProcess(schedule)), _theory(name, case)
+    moves, history = (16, 32) if solver.stages == 4 else MOVES[theory], solver.order - 1 if solver.stages == 1 else 0
+    forget = _uncorrected if isinstance(solver, Multistep) else lambda state: state
     errors, orders = {}, {}
     for seeded in {history, 0}:
-        ends = (endpoint(model, solver, grid(schedule, n), _exact, seeded) for n in moves)
+        share = 8 if theory > 3 and seeded else 10**6  # a fixed part of the path, so that what remains is one path for both
+        ends = (endpoint(model, solver, grid(schedule, n), _exact, max(seeded, n // share), forget) for n in moves)
         errors[seeded] = [rms(end - _exact(schedule.at_log_snr(SPAN))) for end in ends]
         orders[seeded] = observed_order(moves, errors[seeded])
     shown = " ".join(f"{error:.1e}" for error in errors[history])
-    print(f"{name:20} {case:16} theory {solver.order}  seeded {orders[history]:.2f}  cold {orders[0]:.2f}  errors {shown}")  # noqa: T201
+    print(f"{name:20} {case:16} theory {theory}  seeded {orders[history]:.2f}  cold {orders[0]:.2f}  errors {shown}")  # noqa: T201
     assert all(1e-9 < error < 1e-2 for error in errors[history])
-    assert abs(orders[history] - solver.order) < 0.2
+    assert abs(orders[history] - theory) < (0.2 if theory < 5 else 0.35)  # fifth order is above itself until rounding ends the plot
 
 
 def test_the_reference_flow_is_exact_to_nine_digits() -> None:

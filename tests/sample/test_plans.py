@@ -61,6 +61,15 @@ def test_log_snr_and_karras_space_as_stated(schedule: Schedule) -> None:
     assert [level.noise_to_signal for level in plans.karras(schedule, 5)][:-1] == pytest.approx(expected, rel=1e-9)
 
 
+@every_schedule
+def test_default_steps_are_equal_in_their_angle(schedule: Schedule) -> None:
+    ratios = [float(level.noise_to_signal) for level in plans.angle(schedule, 10, scale=0.5, power=2.0)]
+    angles = [math.atan((ratio / 0.5) ** 0.5) for ratio in ratios]
+    assert [earlier - later for earlier, later in pairwise(angles)] == pytest.approx([angles[0] / 10] * 10)
+    many = [float(level.noise_to_signal) for level in plans.angle(schedule, 200)]
+    assert many[-2] == pytest.approx(max(0.002, float(schedule.at(schedule.cleanest).noise_to_signal)))
+
+
 @pytest.mark.parametrize("schedule", [Cosine(), Flow()], ids=["cosine", "flow"])
 @pytest.mark.parametrize("name", ["log-snr", "karras"])
 def test_from_pure_noise_the_graded_plans_begin_one_node_later(schedule: Schedule, name: str) -> None:

@@ -16,9 +16,9 @@ def sample(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write; by default under RUN/samples.")] = None,
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, max=1_000_000, help="How many samples.")] = 16,
     label: Annotated[int | None, typer.Option("--label", metavar="K", min=0, help="One class for all; else the classes cycle.")] = None,
-    solver: Annotated[str | None, typer.Option("--solver", metavar="NAME", help="ddpm, ddim, euler, heun or dpm++2m.")] = None,
+    solver: Annotated[str | None, typer.Option("--solver", metavar="NAME", help="dpm++2m, ddim, ipndm, heun, ... as in a recipe.")] = None,
     plan: Annotated[
-        str | None, typer.Option("--plan", metavar="NAME", help="uniform, log-snr, karras, trailing, churn, restart or resample.")
+        str | None, typer.Option("--plan", metavar="NAME", help="default, uniform, log-snr, karras, trailing, churn, restart, ...")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", metavar="N", help="Moves.")] = None,
     evaluations: Annotated[

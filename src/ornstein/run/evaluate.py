@@ -10,17 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.base.errors import CheckpointError, UsageError
-from ornstein.base.files import read_json, write_bytes, write_json
+from ornstein.base.errors import CheckpointError
+from ornstein.base.files import write_bytes, write_json
 from ornstein.data.dataset import Dataset, Split
 from ornstein.evaluate.extractor import Extractor
-from ornstein.evaluate.inception import Inception
 from ornstein.evaluate.meters import ImageMeter, PointMeter
 from ornstein.evaluate.metrics import Draws, Row, Samples
 from ornstein.evaluate.table import Table
 from ornstein.model.condition import Cond
 from ornstein.run.build import codec_of, data_of
-from ornstein.run.curves import curves
 from ornstein.run.draw import film_strip, labels_for, metadata_of, sampler, write_samples
 from ornstein.run.folder import RunFolder
 from ornstein.run.pictures import enlargement, grid, save_png
@@ -32,59 +30,28 @@ Show = Callable[[dict[str, Any]], None]
 _APART = 1 << 20  # seeds between the draws of an evaluation, at least
 _PAIRS = 8  # closest pairs shown
 _MOST = 10_000  # samples per draw: as many as the test set has, up to this
-_FEW, _MANY = 100, 1000  # replicates that intervals are taken from
 
 
-def evaluate(folder: Path, show: Show, checkpoint: str = "newest", full: bool = False, inception: Path | None = None) -> dict[str, Any]:
+def evaluate(folder: Path, show: Show, checkpoint: str = "newest") -> dict[str, Any]:
     """Measure a run, write `evaluation.json` and the pictures of its report, and return the table as JSON values.
 
     Args:
         folder: the run.
         show: is told {"measuring": name, "drawn": n, "count": n} while it works and {"warning": sentence}.
         checkpoint: "newest", "best" or a step.
-        full: also measure by noise level, and take intervals from more replicates.
-        inception: weights for FID and its relatives, a safetensors file.
 
     Raises UsageError, DataError, CheckpointError, StorageError.
     """
     run = RunFolder.open(folder)
     model = trained(run, checkpoint, lambda sentence: show({"warning": sentence}))
-    other = _inception(model, inception)
     split = data_of(model.recipe)
-    draws = _draws(model, split, full)
-    measured = _Images(run, model, split, show, draws, other) if model.facts.kind == "image" else _Points(model, split, show, draws)
+    measured = _Images(run, model, split, show) if model.facts.kind == "image" else _Points(model, split, show)
     table = measured.table()
     document = {**table.document(), **model.identity(), "torch": torch.__version__, "device": str(model.device)}
-    if full:
-        document["by_level"] = curves(model, split, measured.meter.extractor if isinstance(measured, _Images) else None, show)
     document["text"] = table.text()
-    document = _kept(run, document) | document
     _illustrate(run, model, measured)
     write_json(run.evaluation_file, document)
     return document
-
-
-def _kept(run: RunFolder, document: dict[str, Any]) -> dict[str, Any]:
-    """What an earlier evaluation of the same weights under the same recipe holds beyond this one: figures that take a word to be made."""
-    try:
-        before = read_json(run.evaluation_file)
-    except CheckpointError:
-        return {}
-    same = all(before.get(key) == document[key] for key in ("format", "model_hash", "recipe_hash"))
-    return before if same else {}
-
-
-def _inception(model: Trained, weights: Path | None) -> Inception | None:
-    if weights is None:
-        return None
-    if model.facts.kind != "image":
-        raise UsageError("Inception looks at images, and this run has none.", "Leave --inception out.")
-    return Inception.load(weights)
-
-
-def _draws(model: Trained, split: Split, full: bool) -> Draws:
-    replicates = _MANY if full else _FEW
-    return Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST, replicates)
 
 
 def _unguided(recipe: Recipe) -> Recipe:
@@ -137,11 +104,12 @@ def _drawn(model: Trained, recipe: Recipe, draw: int, labels: Tensor | None, n: 
 class _Images:
     """Figures of an image model."""
 
-    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show, draws: Draws, other: Inception | None) -> None:
-        self.model, self.show, self.split, self.draws = model, show, split, draws
+    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show) -> None:
+        self.model, self.show, self.split = model, show, split
         train, test = (Samples(data.raw, data.labels) for data in (split.train, split.test))
+        self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
         show({"measuring": "extractor"})
-        self.meter = ImageMeter(train, test, _extractor(run, split.train, model), draws, other)
+        self.meter = ImageMeter(train, test, _extractor(run, split.train, model), self.draws)
         self.first: Tensor | None = None
 
     def table(self) -> Table:
@@ -163,8 +131,9 @@ class _Images:
 class _Points:
     """Figures of a model of points."""
 
-    def __init__(self, model: Trained, split: Split, show: Show, draws: Draws) -> None:
-        self.model, self.show, self.split, self.draws = model, show, split, draws
+    def __init__(self, model: Trained, split: Split, show: Show) -> None:
+        self.model, self.show, self.split = model, show, split
+        self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
         self.meter = PointMeter(split.train.raw, split.test.raw, self.draws)
 
     def table(self) -> Table:

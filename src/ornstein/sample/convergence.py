@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +19,7 @@ from ornstein.model.denoiser import Denoiser
 from ornstein.process.level import Level
 from ornstein.sample.noise import SampleNoise
 from ornstein.sample.protocol import Bound, Solver
-from ornstein.sample.runge_kutta import InLogSnr, RungeKutta, Tableau
-
-_RK4 = Tableau((0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), 4)
+from ornstein.sample.runge_kutta import RK4, InLogSnr, RungeKutta
 
 
 def flow(model: Denoiser, x: Tensor, t: Level, s: Level, moves: int = 512) -> Tensor:
@@ -36,10 +35,11 @@ def flow(model: Denoiser, x: Tensor, t: Level, s: Level, moves: int = 512) -> Te
     start, end = float(t.log_snr), float(s.log_snr)
     schedule = model.process.schedule
     inner = (schedule.at_log_snr(start + (end - start) * i / moves) for i in range(1, moves))
-    return endpoint(model, RungeKutta(_RK4, InLogSnr()), (t, *inner, s), lambda _: x)
+    return endpoint(model, RungeKutta(RK4, InLogSnr()), (t, *inner, s), lambda _: x)
 
 
-def endpoint(model: Denoiser, solver: Solver, plan: tuple[Level, ...], exact: Callable[[Level], Tensor], seeded: int = 0) -> Tensor:
+def endpoint(model: Denoiser, solver: Solver, plan: tuple[Level, ...], exact: Callable[[Level], Tensor], seeded: int = 0,
+             forget: Callable[[Any], Any] = lambda state: state) -> Tensor:  # fmt: skip
     """Where a deterministic solver ends on a plan of finite log-SNRs.
 
     Args:
@@ -48,13 +48,14 @@ def endpoint(model: Denoiser, solver: Solver, plan: tuple[Level, ...], exact: Ca
         plan: levels from start to end.
         exact: the exact path; asked at the start, and at the further nodes of the seeded moves.
         seeded: moves made only for the state they leave, each from the exact path.
+        forget: takes out of the state of a seeded move what would be wrong after it: a correction of the exact path.
     """
     bound, state, x = Bound(model, None), solver.init(plan), exact(plan[0])
     noise = SampleNoise(range(len(x)))
     with torch.no_grad():
         for i in range(len(plan) - 1):
             advance = solver.step(bound, x, plan[i:], state, noise.move(i))
-            x, state = exact(plan[i + 1]) if i < seeded else advance.x, advance.state
+            x, state = (exact(plan[i + 1]), forget(advance.state)) if i < seeded else (advance.x, advance.state)
     return x
 
 

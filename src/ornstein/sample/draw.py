@@ -102,8 +102,10 @@ def moves_within(solver: Solver, evaluations: int, plan_of: Callable[[int], Plan
         plan_of: moves -> plan; more moves must not cost less.
 
     Raises:
-        UsageError: a plan of one move costs more.
+        UsageError: a plan of one move costs more, or the solver chooses its own steps.
     """
+    if solver.adaptive:
+        raise UsageError("A solver that chooses its own steps has no number of them within a budget.", "Set its tolerance instead.")
     least = calls(solver, plan_of(1))
     if least > evaluations:
         what = f"The plan takes {least} evaluations at its shortest, which is more than {evaluations}."

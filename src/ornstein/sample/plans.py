@@ -54,6 +54,26 @@ def between(schedule: Schedule, high: float, low: float, moves: int, rho: float 
     return schedule.at_log_snr(-2.0 * ratios.log()).unbind()
 
 
+def angle(schedule: Schedule, moves: int, scale: float = 0.75, power: float = 1.6) -> tuple[Level, ...]:
+    """Equal steps in v, with sigma/alpha = scale tan(v)^power, from the noisiest level to clean data at v = 0.
+
+    Far above `scale` the clean data is not to be seen yet, far below it is settled; steps are spent between. At low noise
+    the nodes crowd as Karras's with rho = power do, at high noise they thin out likewise, and v is finite at both ends of
+    any path. No node but the last lies below 0.002, where networks are trained on little, or the schedule's cleanest time.
+    """
+    _check(moves)
+    first = schedule.at(schedule.noisiest)
+    high = math.atan((float(first.noise_to_signal) / scale) ** (1.0 / power))
+    floor = max(_FLOOR, float(schedule.at(schedule.cleanest).noise_to_signal))
+    low = math.atan((floor / scale) ** (1.0 / power))
+    places = [high * (1.0 - i / moves) for i in range(1, moves)]
+    if places and places[-1] < low < high:
+        places = [high + (low - high) * i / (moves - 1) for i in range(1, moves)]
+    ratios = torch.tensor([scale * math.tan(place) ** power for place in places], dtype=torch.float64)
+    return (first, *schedule.at_log_snr(-2.0 * ratios.log()).unbind(), CLEAN)
+
+
+_FLOOR = 0.002
 _Grade = Callable[[float, float, float], float]
 
 

@@ -95,6 +95,7 @@ class Solver(ABC):
         order: order of convergence of the rule (of its weak error where it is stochastic).
         stochastic: whether `step` draws noise.
         stages: denoiser calls of one ordinary move.
+        adaptive: whether the rule chooses its own steps between the ends of a stretch and passes over its inner nodes.
         ends: the ends of the path, of "noise" (alpha = 0) and "clean" (sigma = 0), that the rule can handle itself;
             for the others the sampling loop makes the move by the process's reverse law.
     """
@@ -102,6 +103,7 @@ class Solver(ABC):
     order: int
     stochastic: bool = False
     stages: int = 1
+    adaptive: bool = False
     ends: frozenset[str] = frozenset()
 
     def init(self, plan: tuple[Level, ...]) -> Any:

@@ -119,6 +119,8 @@ class Tableau(NamedTuple):
 
 EULER = Tableau((0.0,), ((),), (1.0,), 1)
 HEUN = Tableau((0.0, 1.0), ((), (1.0,)), (0.5, 0.5), 2)
+MIDPOINT = Tableau((0.0, 0.5), ((), (0.5,)), (0.0, 1.0), 2)
+RK4 = Tableau((0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), 4)
 
 
 class RungeKutta(Solver):
@@ -140,10 +142,10 @@ class RungeKutta(Solver):
         y, slopes = self.variable.enter(x, t), list[Tensor]()
         for c, weights in zip(self.tableau.c, self.tableau.a, strict=True):
             level = self._stage(model.process.schedule, c, t, s)
-            here = self.variable.leave(_combine(y, end - start, weights, slopes), level) if slopes else x
+            here = self.variable.leave(combine(y, end - start, weights, slopes), level) if slopes else x
             estimate: Gaussian = model(here, level, s)
             slopes.append(self.variable.slope(here, estimate.x0, level))
-        moved = self.variable.leave(_combine(y, end - start, self.tableau.b, slopes), s)
+        moved = self.variable.leave(combine(y, end - start, self.tableau.b, slopes), s)
         return Advance(moved, s, 1, None, estimate, self.stages)
 
     def _stage(self, schedule: Schedule, c: float, t: Level, s: Level) -> Level:
@@ -153,21 +155,32 @@ class RungeKutta(Solver):
         return self.variable.level(schedule, start + c * (end - start))
 
 
-def _combine(y: Tensor, step: float, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+def combine(y: Tensor, step: float, weights: tuple[float, ...], slopes: list[Tensor]) -> Tensor:
+    """y + step times the weighted sum of slopes."""
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:
             y = y.add(slope, alpha=step * weight)
     return y
 
 
-_VARIABLES: dict[str, type[Variable]] = {"time": InTime, "sigma": InSigma, "log-snr": InLogSnr}
+VARIABLES: dict[str, type[Variable]] = {"time": InTime, "sigma": InSigma, "log-snr": InLogSnr}
 
 
 def euler(variable: str = "time") -> RungeKutta:
     """Euler's rule; `variable` is "time" (the flow-matching sampler), "sigma" (equal to DDIM) or "log-snr"."""
-    return RungeKutta(EULER, _VARIABLES[variable]())
+    return RungeKutta(EULER, VARIABLES[variable]())
 
 
 def heun(variable: str = "sigma") -> RungeKutta:
     """Heun's second-order rule; "sigma" is the EDM sampler (Karras et al. 2022, arXiv 2206.00364, algorithm 1)."""
-    return RungeKutta(HEUN, _VARIABLES[variable]())
+    return RungeKutta(HEUN, VARIABLES[variable]())
+
+
+def midpoint(variable: str = "sigma") -> RungeKutta:
+    """The second-order rule of the middle slope."""
+    return RungeKutta(MIDPOINT, VARIABLES[variable]())
+
+
+def rk4(variable: str = "sigma") -> RungeKutta:
+    """The classical fourth-order rule."""
+    return RungeKutta(RK4, VARIABLES[variable]())

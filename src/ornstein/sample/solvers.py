@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One-step rules that follow the process's reverse law, and the second-order multistep rule of DPM-Solver++.
+"""One-step rules that follow the process's reverse law: DDPM and DDIM.
 
-Write lambda = log(alpha/sigma), h = lambda_s - lambda_t. The exact solution of the probability-flow ODE is
-    x_s = (sigma_s/sigma_t) x_t + sigma_s * integral of e^lambda x_0(lambda) d lambda   over [lambda_t, lambda_s]
-(Lu et al. 2022, arXiv 2211.01095, eq. 8). Freezing x_0 gives DDIM; extrapolating it linearly from the last two
-evaluations gives 2M. Runge-Kutta rules are in `runge_kutta`.
+Multistep rules are in `multistep` and `exponential`, single-step exponential ones in `singlestep`, Runge-Kutta rules in
+`runge_kutta` and `adaptive`.
 """
 
 from __future__ import annotations
-
-import math
-from itertools import pairwise
-from typing import NamedTuple
 
 from torch import Tensor
 
 from ornstein.process.estimate import Gaussian
 from ornstein.process.gaussian import Noise
 from ornstein.process.level import Level
+from ornstein.sample.exponential import dpm_solver_2m
 from ornstein.sample.protocol import Advance, Bound, Solver
 
 _BOTH = frozenset({"noise", "clean"})
+
+DPMSolverMultistep = dpm_solver_2m
+"""The rule by the name of its paper."""
 
 
 class Ancestral(Solver):
@@ -61,46 +59,3 @@ class DDIM(Solver):
         t, s = plan[:2]
         estimate: Gaussian = model(x, t, s)
         return Advance(model.process.reverse_law(estimate, x, t, s, self.eta).draw(noise), s, 1, None, estimate, 1)
-
-
-class Row(NamedTuple):
-    """Coefficients of one linear multistep move: x_s = keep x_t + new x_0(now) + old x_0(before)."""
-
-    keep: float
-    new: float
-    old: float
-
-
-class DPMSolverMultistep(Solver):
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2); first order on its first move."""
-
-    order = 2
-
-    def init(self, plan: tuple[Level, ...]) -> _History:
-        """All rows of the plan."""
-        half_log_snr = [float(level.half_log_snr) for level in plan]
-        steps = [after - before for before, after in pairwise(half_log_snr)]
-        moves = zip(plan, plan[1:], steps, [math.inf, *steps], strict=False)
-        return _History(tuple(_row(*move) for move in moves), 0, None)
-
-    def step(self, model: Bound, x: Tensor, plan: tuple[Level, ...], state: _History, noise: Noise) -> Advance:
-        """One move; see `Solver.step`."""
-        t, s = plan[:2]
-        estimate: Gaussian = model(x, t, s)
-        row, x0 = state.rows[state.at], estimate.x0
-        moved = (x * row.keep).add_(x0, alpha=row.new)
-        if state.last is not None:
-            moved.add_(state.last, alpha=row.old)
-        return Advance(moved, s, 1, _History(state.rows, state.at + 1, x0), estimate, 1)
-
-
-class _History(NamedTuple):
-    rows: tuple[Row, ...]
-    at: int
-    last: Tensor | None
-
-
-def _row(t: Level, s: Level, step: float, last: float) -> Row:
-    """The 2M row of the move from t to s, a step of half log-SNR after the last one; an infinite last step gives DDIM."""
-    weight, slope = -float(s.alpha) * math.expm1(-step), 0.5 * step / last
-    return Row(float(s.sigma / t.sigma), weight * (1.0 + slope), -weight * slope)

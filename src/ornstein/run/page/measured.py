@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ornstein.evaluate.kinds import KINDS, METHOD, kind_of
-from ornstein.run.page.by_level import by_level
 from ornstein.run.page.document import bullets, code, facts, missing
 from ornstein.run.page.markup import Markup, join, tag
 from ornstein.run.page.scales import Log, measured, number
-from ornstein.run.page.sources import Figure, Source
+from ornstein.run.page.sources import KINDS, Figure, Source, kind_of
 from ornstein.run.page.story import Story
 from ornstein.run.plots import Axis, Mark, dot_plot
 
@@ -50,10 +48,8 @@ def table(story: Story, run: str) -> Markup:
         "The first column is the floor: what real data score against other real data. ↓ less is better, ↑ more is better, "
         "± is the standard deviation over the draws, × the multiple of the floor."
     )
-    if any(figure.low is not None for source in sources for figure in source.figures.values()):
-        intro += f" Ranges are {METHOD}."
     shown = tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="table")
-    return join(tag("p", intro), facts(identity), shown, bullets(_remarks(sources, names)), _ratios(sources), by_level(story, run))
+    return join(tag("p", intro), facts(identity), shown, bullets(_remarks(sources, names)), _ratios(sources))
 
 
 def figure_text(name: str, value: float) -> str:
@@ -63,14 +59,6 @@ def figure_text(name: str, value: float) -> str:
 
 def _spread(name: str, value: float) -> str:
     return figure_text(name, value) if kind_of(name).whole == 100 else measured(value, 2)
-
-
-def _range(name: str, low: float, high: float) -> str:
-    """The ends of an interval, in little room: `0.87–0.91`, `95.9–96.9 %`, `−0.3 to 1.2`."""
-    between = " to " if low < 0 else "–"
-    if kind_of(name).whole == 100:
-        return f"{100 * low:.1f}{between}{100 * high:.1f} %"
-    return f"{measured(low)}{between}{measured(high)}"
 
 
 def _tile(words: str, name: str, figure: Figure, floor: float | None) -> Markup:
@@ -95,13 +83,11 @@ def _heading(sources: Sequence[Source], name: str) -> Markup:
 
 
 def _cell(source: Source, name: str) -> Markup:
-    """Value, then its interval, or else its spread, and its multiple of the floor in small print; a dash where there is none."""
+    """Value, then its spread and its multiple of the floor in small print; a dash where there is none."""
     figure = source.figures.get(name, Figure())
     if figure.value is None:
         return tag("td", "–", class_=_look(source))
     small = [f"± {_spread(name, figure.spread)}"] if figure.spread is not None else []
-    if figure.low is not None and figure.high is not None:
-        small = [_range(name, figure.low, figure.high)]
     small += [_multiple(figure.ratio)] if figure.ratio is not None and kind_of(name).better == "lower" else []
     return tag("td", figure_text(name, figure.value), *(tag("small", text) for text in small), class_=_look(source))
 
