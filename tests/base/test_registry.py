@@ -69,7 +69,7 @@ def section_of(values: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(**{key: section_of(value) if isinstance(value, dict) else value for key, value in values.items()})
 
 
-SMALL = [part for part in ENTRIES if part.kind in ("schedule", "prediction", "times", "weighting", "solver")]
+SMALL = [part for part in ENTRIES if part.kind in ("schedule", "prediction", "times", "weighting", "solver", "gap", "goal")]
 
 
 @pytest.mark.parametrize("part", SMALL, ids=lambda part: f"{part.kind}-{part.name}")

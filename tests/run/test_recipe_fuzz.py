@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from ornstein.base.errors import RecipeError
 from ornstein.base.parts import REQUIRED, Param
 from ornstein.base.registry import entry, kinds, names
-from ornstein.run.recipe import Evaluate, Recipe, Sample, Train, shipped
+from ornstein.run.recipe import Evaluate, Recipe, Sample, Teacher, Train, shipped
 from ornstein.run.recipe_parts import model_of
 from ornstein.run.yaml_strict import read
 
@@ -26,8 +26,13 @@ PLACES = {
         "weighting": ("objective", "weighting"),
         "solver": ("sample", "solver"),
         "plan": ("evaluate", "plan"),
+        "drift": ("objective", "drift"),
+        "gap": ("objective", "gap"),
+        "goal": ("objective", "goal"),
     },
 }
+HOSTS = {"drift": "consistency", "gap": "consistency", "goal": "consistency"}
+"""The objective that has a part of the kind, where it is not the usual one."""
 PARTS = [(kind, name) for kind in kinds() for name in names(kind)]
 WRONG = {
     int: [
@@ -151,6 +156,8 @@ def part_data(kind: str, name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
         data[place[0]] = section
     else:
         data.setdefault(place[0], {})[place[1]] = section
+        if kind in HOSTS:
+            data["objective"]["kind"] = HOSTS[kind]
     return data, place
 
 
@@ -198,7 +205,7 @@ def refused_key(data: dict[str, Any], place: tuple[str, ...], key: str) -> None:
     assert named, f"{key} at {place} gave {found}"
 
 
-FIXED: list[tuple[str, type[BaseModel]]] = [("train", Train), ("sample", Sample), ("evaluate", Evaluate)]
+FIXED: list[tuple[str, type[BaseModel]]] = [("train", Train), ("sample", Sample), ("evaluate", Evaluate), ("teacher", Teacher)]
 NULLABLE = {"micro_batch": int, "threads": int, "max_minutes": float}
 INTERVALS = ["[0]", "[0, 1, 1]", "[-1, 0]", "[0, 2]", "[.nan, 1]", "[1, 0]", "0", "[a, b]", "{}"]
 
@@ -208,12 +215,15 @@ def wrong_settings(key: str, default: Any) -> list[str]:
         return INTERVALS
     kind = NULLABLE.get(key, type(default))
     values = [value for value in WRONG[kind] if not (key in NULLABLE and value == "null")]
-    return values + {int: ["-1", "10000000000000000000"], float: ["-1", "1e300"], str: ["nonsense", "ünïcode"]}.get(kind, [])
+    return values + {int: ["-1", "10000000000000000000"], float: ["-1", "1e300"], str: ["nonsense", "ünïcode"] if default else []}.get(
+        kind, []
+    )
 
 
 @pytest.mark.parametrize(("section", "model"), FIXED)
 def test_every_key_of_the_fixed_sections(section: str, model: type[BaseModel]) -> None:
-    keys = {key: field.default for key, field in model.model_fields.items() if key not in ("solver", "plan")}
+    fields = {key: field for key, field in model.model_fields.items() if key not in ("solver", "plan")}
+    keys = {key: "" if field.is_required() else field.default for key, field in fields.items()}
     for wrong in in_turn({key: wrong_settings(key, default) for key, default in keys.items()}):
         refused(base(), (section,), wrong)
 
@@ -226,7 +236,7 @@ def test_unknown_duplicate_and_misshapen_fixed_sections(section: str) -> None:
     lines = list(block(data))
     assert faults([*lines, f"{section}: {{steps: 3}}"]).get(section) == len(lines) + 1
     assert faults([*lines, "  steps: 3"]).get(f"{section}.steps") == len(lines) + 1
-    for value in ("3", "[]", "text", "null", "true"):
+    for value in ("3", "[]", "text", "true", *(() if section == "teacher" else ("null",))):
         refused(base(), (), {section: value})
 
 

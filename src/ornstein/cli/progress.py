@@ -3,7 +3,8 @@
 
 It consumes the records that the actions hand to `show`: those of the trainer, told apart by "event" (start, log, skip,
 evaluation, time limit, note; others are passed over), {"drawn": so far, "count": all} while samples are drawn, for which
-"measuring" names what they are for, and {"warning": sentence}.
+"measuring" names what they are for, and {"warning": sentence}. Records of a run that is trained on the way name their
+"stage" and the number of steps "of" it.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ class Progress:
         if event == "start":
             self._start = (time.monotonic(), record["step"])
         elif event == "log":
-            self._to.update("training", record["step"], self._steps, self._numbers(record))
+            stage, total = record.get("stage", "training"), record.get("of", self._steps)
+            self._to.update(stage, record["step"], total, self._numbers(record, total))
         elif event == "skip":
             self._to.line(f"Step {record['step']} made no update: its {record['skip']} was not finite.")
         elif event == "evaluation":
@@ -129,14 +131,14 @@ class Progress:
             if sentence:
                 self._to.line(str(sentence))
 
-    def _numbers(self, record: dict[str, Any]) -> str:
+    def _numbers(self, record: dict[str, Any], total: int) -> str:
         words = [f"loss {_number(record['loss'])}", f"lr {_number(record['lr'])}"]
         if self._heldout is not None:
             words.append(f"held-out {_number(self._heldout)}")
         began, first = self._start
         rate = (record["step"] - first) / max(time.monotonic() - began, 1e-9)
         if rate > 0.0:
-            words += [f"{rate:.3g} steps/s", f"ETA {_duration((self._steps - record['step']) / rate)}"]
+            words += [f"{rate:.3g} steps/s", f"ETA {_duration((total - record['step']) / rate)}"]
         if record["skipped"]:
             words.append(f"{record['skipped']} skipped")
         return "  ".join(words)

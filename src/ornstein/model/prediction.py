@@ -30,7 +30,7 @@ from torch import Tensor
 from ornstein.base.errors import SingularPrediction
 from ornstein.process.level import Level, Scalar, blend, root
 
-_PURE_NOISE = 0.25 * math.log(1e4)  # from sigma/alpha = 1e4 on, x_t tells as much as noise does
+_PURE_NOISE = 0.25 * math.log(1e4)  # from sigma/alpha = 1e4 on, x_t tells as much as noise does; below 1e-4, as clean data
 
 
 class Prediction(ABC):
@@ -144,6 +144,8 @@ class Edm(Prediction):
         return 1.0 / self._total(level)
 
     def feature(self, level: Level) -> Scalar:
-        """log(sigma / alpha) / 4, table 1 of the paper; `_PURE_NOISE` at most, so that alpha = 0 has a feature too."""
+        """log(sigma / alpha) / 4, table 1 of the paper; within `_PURE_NOISE` of 0, so that both ends of the path have a feature too."""
         feature = -0.25 * level.half_log_snr
-        return feature.clamp_max(_PURE_NOISE) if isinstance(feature, Tensor) else min(feature, _PURE_NOISE)
+        if isinstance(feature, Tensor):
+            return feature.clamp(-_PURE_NOISE, _PURE_NOISE)
+        return max(-_PURE_NOISE, min(feature, _PURE_NOISE))

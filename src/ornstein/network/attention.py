@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ornstein.network.precision import differentiated_forward
+
 _LONGEST = 64
 """Tokens up to which the formula in float32 is as fast as the fused kernel at its best."""
 
@@ -36,9 +38,11 @@ _SCORES_AT_ONCE = 1 << 20
 def attend(qkv: Float[Tensor, "batch 3 heads width tokens"]) -> Float[Tensor, "batch heads_width tokens"]:
     """Attention of every token to every token, head by head, heads one after the other in the result.
 
-    In bfloat16 on a CPU it has a first derivative in reverse mode only; so has the fused kernel on a CPU.
+    Our own bfloat16 kernel and the fused one have derivatives in reverse mode only; under `torch.func.jvp` the formula is used.
     """
     tokens = qkv.shape[-1]
+    if differentiated_forward(qkv):
+        return _formula(qkv)
     if qkv.device.type != "cpu":
         return _fused(qkv)
     if qkv.dtype == torch.bfloat16:

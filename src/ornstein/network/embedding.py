@@ -72,11 +72,14 @@ class ConditionEmbedding(nn.Module):
         features: numbers per sample that tell the noise level (1; 2 for networks of two times).
         classes: number of classes; 0 for a network that takes no label.
         vector: width of the condition's vector; 0 for a network that takes none.
+        time_scale: factor on the features before they become waves.
     """
 
-    def __init__(self, width: int, waves: int, features: int = 1, classes: int = 0, vector: int = 0) -> None:
+    def __init__(
+        self, width: int, waves: int, features: int = 1, classes: int = 0, vector: int = 0, time_scale: float = 1000.0
+    ) -> None:
         super().__init__()
-        self.sinusoids = Sinusoids(waves)
+        self.sinusoids = Sinusoids(waves, time_scale)
         self.first = nn.Linear(features * waves, width)
         self.second = nn.Linear(width, width)
         self.classes = ClassEmbedding(classes, width) if classes else None

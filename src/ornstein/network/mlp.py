@@ -44,11 +44,21 @@ class MLP(nn.Module):
         classes: number of classes; 0 for no label.
         vector: width of the condition's vector; 0 for none.
         features: numbers per sample that tell the noise level.
+        time_scale: factor on them before they become waves; small where derivatives along the noise level are taken.
     """
 
-    def __init__(self, dim: int = 2, width: int = 128, depth: int = 4, classes: int = 0, vector: int = 0, features: int = 1) -> None:
+    def __init__(
+        self,
+        dim: int = 2,
+        width: int = 128,
+        depth: int = 4,
+        classes: int = 0,
+        vector: int = 0,
+        features: int = 1,
+        time_scale: float = 1000.0,
+    ) -> None:
         super().__init__()
-        self.embedding = ConditionEmbedding(width, width, features, classes, vector)
+        self.embedding = ConditionEmbedding(width, width, features, classes, vector, time_scale)
         self.input = nn.Linear(dim, width)
         self.layers = nn.ModuleList(ResidualLayer(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

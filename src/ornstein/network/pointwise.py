@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ornstein.network.precision import differentiated_forward
+
 _FEWEST_PIXELS = 64
 """Pixels from which on one matrix product per sample is large enough to be the faster way."""
 
@@ -25,8 +27,9 @@ class Pointwise(nn.Conv2d):
         super().__init__(before, after, 1)
 
     def forward(self, x: Float[Tensor, "batch before h w"]) -> Float[Tensor, "batch after h w"]:
-        """In bfloat16 on a CPU it has a first derivative in reverse mode only."""
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x[0, 0].numel() >= _FEWEST_PIXELS:
+        """The product of our own has a derivative in reverse mode only; under `torch.func.jvp` it makes way for the convolution."""
+        short = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not differentiated_forward(x)
+        if short and x[0, 0].numel() >= _FEWEST_PIXELS:
             dtype = torch.get_autocast_dtype("cpu")
             assert self.bias is not None
             y: Tensor = _Product.apply(x.to(dtype), self.weight.to(dtype), self.bias.to(dtype))  # type: ignore[no-untyped-call]

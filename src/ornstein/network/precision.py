@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from ornstein.base.errors import UsageError
 
@@ -34,3 +36,8 @@ def autocast_for(precision: str, device: torch.device | str) -> torch.autocast:
     if precision == "fp16" and kind != "cuda":
         raise UsageError(f"Precision fp16 is not usable on {kind}.", "Choose bf16, which is fast there and needs no loss scaling.")
     return torch.autocast(kind, dtype=_DTYPE.get(precision, torch.bfloat16), enabled=precision != "fp32")
+
+
+def differentiated_forward(x: Tensor) -> bool:
+    """Whether x carries a tangent (`torch.func.jvp`): kernels without a forward derivative must then make way for formulas."""
+    return unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]

@@ -99,6 +99,7 @@ class UNet(nn.Module):
         checkpointing: recompute each layer in the backward pass instead of storing it: less memory, a third more time.
         patch: side of the squares of pixels that become channels on the way in and pixels again on the way out; 2 works at half
             the image's size from the start, at about half the cost (Shi et al. 2016, arXiv 1609.05158).
+        time_scale: factor on the features before they become waves; small where derivatives along the noise level are taken.
 
     Raises UsageError where channels do not divide into heads, or an attention level does not exist.
     """
@@ -118,6 +119,7 @@ class UNet(nn.Module):
         groups: int = 32,
         checkpointing: bool = False,
         patch: int = 1,
+        time_scale: float = 1000.0,
     ) -> None:
         super().__init__()
         last = len(channels) - 1
@@ -133,7 +135,7 @@ class UNet(nn.Module):
             block = ResidualBlock(before, after, width, groups, dropout)
             return Layer(block, SelfAttention(after, head_width, groups) if attends else None)
 
-        self.embedding = ConditionEmbedding(width, channels[0], features, classes, vector)
+        self.embedding = ConditionEmbedding(width, channels[0], features, classes, vector, time_scale)
         self.patch = patch
         self.input = nn.Conv2d(in_channels * patch**2, channels[0], 3, padding=1)
         current = channels[0]

@@ -16,10 +16,12 @@ from ornstein.codec.pixels import Codec, Coordinates, Pixels
 from ornstein.data.dataset import Split
 from ornstein.model.denoiser import Denoiser, Model
 from ornstein.model.guidance import ClassifierFree
+from ornstein.model.telling import OneTime, Telling, TimeAndScale, TwoTimes
 from ornstein.objective.record import Objective
 from ornstein.process.gaussian import GaussianProcess
 from ornstein.process.schedule import Schedule
 from ornstein.run.recipe import Recipe
+from ornstein.run.rule import traits
 from ornstein.sample.protocol import Plan, Solver
 
 
@@ -81,21 +83,32 @@ def network_of(recipe: Recipe, facts: Facts) -> nn.Module:
     size = {"in_channels": facts.shape[0], "out_channels": facts.shape[0]} if facts.kind == "image" else {"dim": facts.shape[0]}
     if facts.kind == "image" and recipe.train.gradient_checkpointing:
         size["checkpointing"] = True
+    told = telling_of(recipe)
+    if told.features > 1:
+        size["features"] = told.features
     with seeded(recipe.train.seed, "weights"):
         network: nn.Module = build("network", recipe.network, classes=facts.classes, **size)
     return network
+
+
+def telling_of(recipe: Recipe) -> Telling:
+    """What the network is told of the levels, which the objective decides."""
+    words = traits("objective", recipe.objective)
+    if "two-times" in words:
+        return TwoTimes()
+    return TimeAndScale() if "scale" in words else OneTime(flow_map="flow-map" in words)
 
 
 def model_of(recipe: Recipe, facts: Facts, device: torch.device | str = "cpu") -> Model:
     """The denoiser with a freshly initialised network."""
     process = GaussianProcess(schedule_of(recipe))
     network = network_of(recipe, facts).to(device)
-    return Model(network, process, build("prediction", recipe.prediction), recipe.train.precision)
+    return Model(network, process, build("prediction", recipe.prediction), recipe.train.precision, telling_of(recipe))
 
 
-def objective_of(recipe: Recipe) -> Objective:
-    """The objective, with its time sampler and weighting."""
-    objective: Objective = build("objective", recipe.objective, schedule=schedule_of(recipe), strata=recipe.train.batch_size)
+def objective_of(recipe: Recipe, **lesson: Any) -> Objective:
+    """The objective with its parts; `lesson` is what a teacher gives to it, by name (see `ornstein.run.teacher`)."""
+    objective: Objective = build("objective", recipe.objective, schedule=schedule_of(recipe), strata=recipe.train.batch_size, **lesson)
     return objective
 
 
@@ -112,5 +125,7 @@ def plan_of(choice: Any, schedule: Schedule, moves: int) -> Plan:
 
 
 def guided(model: Denoiser, scale: float, interval: Sequence[float]) -> Denoiser:
-    """The model with classifier-free guidance, or alone where the scale is 1."""
+    """The model with classifier-free guidance, or alone where the scale is 1; one that was distilled is only told the scale."""
+    if isinstance(model, Model) and isinstance(model.telling, TimeAndScale):
+        return model.replaced(telling=TimeAndScale(scale))
     return model if scale == 1.0 else ClassifierFree(model, scale, (interval[0], interval[1]))

@@ -14,6 +14,7 @@ from ornstein.base.keys import Keys
 from ornstein.model.denoiser import Model
 from ornstein.run.build import Facts, codec_of, data_of, model_of, objective_of
 from ornstein.run.recipe import Recipe
+from ornstein.run.teacher import rehearsed
 from ornstein.run.train import settings_of
 from ornstein.train.device import check_precision, resolve_device
 from ornstein.train.heldout import batch_of
@@ -35,7 +36,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     check_precision(settings.precision, device)
     split = data_of(recipe)
     facts = Facts.of(split)
-    model, objective = model_of(recipe, facts, device), objective_of(recipe)
+    model, objective = model_of(recipe, facts, device), objective_of(recipe, **rehearsed(recipe, facts, device))
     optimiser = adamw(model.network, settings)
     micro = settings.micro_batch or settings.batch_size
     batch = batch_of(split.train, torch.arange(micro) % len(split.train), codec_of(facts), device)

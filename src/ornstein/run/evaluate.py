@@ -23,6 +23,7 @@ from ornstein.run.draw import film_strip, labels_for, metadata_of, sampler, writ
 from ornstein.run.folder import RunFolder
 from ornstein.run.pictures import enlargement, grid, save_png
 from ornstein.run.recipe import Recipe
+from ornstein.run.students import Way, drawing, few_ways, picture, unguided
 from ornstein.run.trained import Trained, trained
 
 Show = Callable[[dict[str, Any]], None]
@@ -45,20 +46,14 @@ def evaluate(folder: Path, show: Show, checkpoint: str = "newest") -> dict[str, 
     run = RunFolder.open(folder)
     model = trained(run, checkpoint, lambda sentence: show({"warning": sentence}))
     split = data_of(model.recipe)
-    measured = _Images(run, model, split, show) if model.facts.kind == "image" else _Points(model, split, show)
+    measured = _Images(run, model, split, show) if model.facts.kind == "image" else _Points(run, model, split, show)
     table = measured.table()
     document = {**table.document(), **model.identity(), "torch": torch.__version__, "device": str(model.device)}
     document["text"] = table.text()
     _illustrate(run, model, measured)
+    picture(model, run, lambda _: None)
     write_json(run.evaluation_file, document)
     return document
-
-
-def _unguided(recipe: Recipe) -> Recipe:
-    """The recipe with its `sample` section as the evaluation's own figures want it."""
-    measured = recipe.evaluate
-    update = {"solver": measured.solver, "plan": measured.plan, "steps": measured.steps, "guidance": 1.0}
-    return recipe.model_copy(update={"sample": recipe.sample.model_copy(update=update)})
 
 
 def _guided(recipe: Recipe) -> Recipe:
@@ -67,20 +62,20 @@ def _guided(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"sample": recipe.sample.model_copy(update=update)})
 
 
-def _ways(model: Trained) -> Iterator[tuple[str, str, int, Recipe]]:
-    """(name, note, draws, recipe) of the ways of sampling that are measured: unguided, and guided in fewer steps."""
+def _ways(model: Trained, run: RunFolder, show: Show) -> Iterator[Way]:
+    """The ways of sampling that are measured: unguided, guided in fewer steps, and those of a student."""
     measured = model.recipe.evaluate
-    recipe = _unguided(model.recipe)
-    yield "model", _note(recipe), measured.draws, recipe
+    yield Way("model", measured.draws, model, drawing(model.recipe, steps=measured.steps, guidance=unguided(model.recipe)))
     if model.facts.classes and measured.guidance != 1.0:
-        recipe = _guided(model.recipe)
-        yield "model, guided", _note(recipe), min(measured.guided_draws, measured.draws), recipe
+        yield Way("model, guided", min(measured.guided_draws, measured.draws), model, _guided(model.recipe))
+    yield from few_ways(model, run, lambda sentence: show({"warning": sentence}))
 
 
 def _note(recipe: Recipe) -> str:
     """How samples are drawn, in a sentence."""
     settings = recipe.sample
-    return f"{settings.steps} steps of {settings.solver.kind} on a {settings.plan.kind} plan, guidance {settings.guidance:g}."
+    steps = "1 step" if settings.steps == 1 else f"{settings.steps} steps"
+    return f"{steps} of {settings.solver.kind} on a {settings.plan.kind} plan, guidance {settings.guidance:g}."
 
 
 def _drawn(model: Trained, recipe: Recipe, draw: int, labels: Tensor | None, n: int, tell: Callable[[int], None]) -> Tensor:
@@ -105,7 +100,7 @@ class _Images:
     """Figures of an image model."""
 
     def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show) -> None:
-        self.model, self.show, self.split = model, show, split
+        self.run, self.model, self.show, self.split = run, model, show, split
         train, test = (Samples(data.raw, data.labels) for data in (split.train, split.test))
         self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
         show({"measuring": "extractor"})
@@ -115,15 +110,15 @@ class _Images:
     def table(self) -> Table:
         """Floor, ways of sampling, baselines."""
         rows = [self.meter.floor()]
-        for name, note, count, recipe in _ways(self.model):
+        for name, count, of, recipe in _ways(self.model, self.run, self.show):
             sets = []
             for draw in range(count):
                 labels = self.meter.labels(draw)
                 tell = _teller(self.show, name, draw, count, self.draws.n)
-                sets.append(Samples(_drawn(self.model, recipe, draw, labels, self.draws.n, tell), labels))
+                sets.append(Samples(_drawn(of, recipe, draw, labels, self.draws.n, tell), labels))
             if self.first is None:
                 self.first = sets[0].images
-            rows.append(self.meter.measure(name, note, sets))
+            rows.append(self.meter.measure(name, _note(recipe), sets))
         self.show({"measuring": "baselines"})
         return Table((*rows, *self.meter.baselines()))
 
@@ -131,8 +126,8 @@ class _Images:
 class _Points:
     """Figures of a model of points."""
 
-    def __init__(self, model: Trained, split: Split, show: Show) -> None:
-        self.model, self.show, self.split = model, show, split
+    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show) -> None:
+        self.run, self.model, self.show, self.split = run, model, show, split
         self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
         self.meter = PointMeter(split.train.raw, split.test.raw, self.draws)
 
@@ -140,13 +135,13 @@ class _Points:
         """Floor and ways of sampling."""
         rows: list[Row] = [self.meter.floor()]
         labels = self.split.train.labels
-        for name, note, count, recipe in _ways(self.model):
+        for name, count, of, recipe in _ways(self.model, self.run, self.show):
             sets = []
             for draw in range(count):
                 wanted = labels[self.draws.indices(draw)] if labels is not None and self.model.facts.classes else None
                 tell = _teller(self.show, name, draw, count, self.draws.n)
-                sets.append(_drawn(self.model, recipe, draw, wanted, self.draws.n, tell))
-            rows.append(self.meter.measure(name, note, sets))
+                sets.append(_drawn(of, recipe, draw, wanted, self.draws.n, tell))
+            rows.append(self.meter.measure(name, _note(recipe), sets))
         return Table(tuple(rows))
 
 

@@ -22,8 +22,9 @@ from ornstein.base.errors import DataError, Problem, RecipeError, UsageError
 from ornstein.base.files import digest_of
 from ornstein.base.registry import nearest
 from ornstein.run import yaml_strict
+from ornstein.run.inheritance import inherit
 from ornstein.run.overrides import apply
-from ornstein.run.recipe_parts import OneOf, Part, Section, part_of, within
+from ornstein.run.recipe_parts import OneOf, Part, Section, Text, part_of, within
 from ornstein.run.recipe_problems import problems_of
 from ornstein.run.recipe_rules import breaches
 
@@ -112,6 +113,7 @@ class Evaluate(Section):
         guided_steps: moves of the guided ones.
         guided_draws: draws of the guided ones, at most `draws`.
         guidance: scale of the guided ones.
+        few_steps: numbers of moves at which a student is measured too, beside its teacher.
     """
 
     draws: Annotated[int, within("[1, 100]")] = 5
@@ -121,6 +123,21 @@ class Evaluate(Section):
     guided_steps: _MOVES = 10
     guided_draws: Annotated[int, within("[1, 100]")] = 2
     guidance: _GUIDANCE = 1.0
+    few_steps: Annotated[tuple[_MOVES, ...], Field(strict=False, max_length=8)] = ()
+
+
+class Teacher(Section):
+    """The model that a student learns from, and starts from where their networks are equal.
+
+    Args:
+        run: a run folder; or a recipe, which is trained first into RUN/teacher.
+        guidance: scale of classifier-free guidance with which the teacher is asked.
+        pairs: how many pairs of noise and data it draws by its own sampler, where the objective is made of such.
+    """
+
+    run: Text
+    guidance: _GUIDANCE = 1.0
+    pairs: Annotated[int, within("[10, 10000000]")] = 2048
 
 
 class Recipe(Section):
@@ -128,6 +145,7 @@ class Recipe(Section):
 
     format: Annotated[int, AfterValidator(_known_format)] = 1
     name: Annotated[str, AfterValidator(_plain_name)]
+    teacher: Teacher | None = None
     data: Annotated[Part, OneOf("data")]
     schedule: Annotated[Part, OneOf("schedule")]
     prediction: Annotated[Part, OneOf("prediction")]
@@ -147,18 +165,32 @@ class Recipe(Section):
 
         Raises RecipeError with every problem found, or UsageError where there is no such recipe.
         """
+        return Recipe._load(source, overrides, ())
+
+    @staticmethod
+    def _load(source: Path | str, overrides: Sequence[str], students: tuple[str, ...]) -> Recipe:
         path = find(source)
         try:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.", "Check the file's permissions.", path) from error
-        return Recipe.parse(yaml_strict.read(content, str(path)), overrides, str(path))
+        return Recipe.parse(yaml_strict.read(content, str(path)), overrides, str(path), students or (str(source),))
 
     @staticmethod
-    def parse(document: yaml_strict.Document, overrides: Sequence[str] = (), source: str = "The recipe") -> Recipe:
-        """The recipe that a document and overrides describe; raises RecipeError with every problem found, `source` named."""
-        data, touched, problems = apply(Recipe, document.data, overrides)
-        problems = [*document.problems, *problems]
+    def parse(
+        document: yaml_strict.Document, overrides: Sequence[str] = (), source: str = "The recipe", students: tuple[str, ...] = ()
+    ) -> Recipe:
+        """The recipe that a document and overrides describe; raises RecipeError with every problem found, `source` named.
+
+        What the document leaves to its teacher is taken from there; `students` are the recipes that wait for this one.
+        """
+
+        def taught(run: str, waiting: tuple[str, ...]) -> dict[str, Any]:
+            return Recipe._load(run, (), waiting).model_dump(mode="json")
+
+        given, unknown = inherit(document.data, overrides, taught, students)
+        data, touched, problems = apply(Recipe, given, overrides)
+        problems = [*document.problems, *unknown, *problems]
         named = {problem.path for problem in problems}
 
         def line_of(path: yaml_strict.Path) -> int | None:

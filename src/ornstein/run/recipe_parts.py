@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import core_schema
@@ -155,7 +155,8 @@ def _inner(model: type[BaseModel], key: str, name: Any) -> type[BaseModel] | Non
         chosen = name if name is not None else getattr(field.default, "kind", None)
         return model_of(mark.kind, chosen, mark.depth) if chosen in choices_of(mark.kind, mark.depth) else None
     inner = None if field is None else field.annotation
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    choices = (inner, *get_args(inner))  # a section that may be null is a union
+    return next((choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel)), None)
 
 
 def keys_below(model: type[BaseModel], data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -11,6 +11,7 @@ from ornstein.base.errors import UsageError
 from ornstein.base.registry import entry, names
 from ornstein.run.rule import Rule, traits
 from ornstein.run.schedule_rules import schedule_rules, starting_noise
+from ornstein.run.student_rules import STUDENT_RULES, student_sampling_rules
 
 if TYPE_CHECKING:
     from ornstein.run.recipe import Recipe
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def breaches(recipe: Recipe) -> Iterator[tuple[Rule, str]]:
     """Every rule that a recipe breaks, with what is wrong."""
-    for rule in (*_RULES, *schedule_rules(recipe), *_sampling_rules("sample"), *_sampling_rules("evaluate")):
+    for rule in (*_RULES, *STUDENT_RULES, *schedule_rules(recipe), *_sampling_rules("sample"), *_sampling_rules("evaluate")):
         message = rule.breach(recipe)
         if message is not None:
             yield rule, message
@@ -113,10 +114,10 @@ def _sampling_rules(name: str) -> Iterator[Rule]:
     """Rules that hold for the sections `sample` and `evaluate` alike."""
 
     def guidance(recipe: Recipe) -> str | None:
-        scale = getattr(recipe, name).guidance
-        if scale != 1.0 and recipe.objective.condition_drop == 0.0:
-            return f"guidance {scale:g} needs a model that has seen dropped conditions; set objective.condition_drop=0.1, or guidance 1"
-        return None
+        scale, objective = getattr(recipe, name).guidance, recipe.objective
+        if scale == 1.0 or getattr(objective, "condition_drop", 1.0) > 0.0:
+            return None
+        return f"guidance {scale:g} needs a model that has seen dropped conditions; set objective.condition_drop=0.1, or guidance 1"
 
     def trailing(recipe: Recipe) -> str | None:
         settings = getattr(recipe, name)
@@ -138,6 +139,7 @@ def _sampling_rules(name: str) -> Iterator[Rule]:
         return None
 
     yield Rule((f"{name}.guidance", "objective.condition_drop"), guidance)
+    yield from student_sampling_rules(name)
     yield Rule((f"{name}.plan.table", f"{name}.plan.kind", f"{name}.steps", f"{name}.guided_steps"), trailing)
     levels = (f"{name}.plan.sigma_min", f"{name}.plan.kind", f"{name}.plan.sigma_max")
     yield Rule((*levels, "schedule"), noise_levels)

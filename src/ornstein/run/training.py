@@ -18,8 +18,10 @@ from ornstein.model.denoiser import Model
 from ornstein.run.build import Facts, codec_of, data_of, model_of, objective_of
 from ornstein.run.draw import class_grid, labels_for, metadata_of, sampler
 from ornstein.run.folder import RunFolder
+from ornstein.run.inherited_weights import start_from
 from ornstein.run.pictures import save_png
 from ornstein.run.recipe import Recipe
+from ornstein.run.teacher import lesson_of, parts_of
 from ornstein.run.train import Show, settings_of
 from ornstein.run.trained import Trained, take_weights
 from ornstein.train.checkpoint import load_weights
@@ -40,10 +42,17 @@ def run_trainer(recipe: Recipe, run: RunFolder, init_from: Path | None, show: Sh
         weights, state = load_weights(init_from, "ema", "newest", lambda sentence: show({"event": "note", "text": sentence}))
         take_weights(model.network, weights, source)
         run.add_facts({"init_from": {"run": str(init_from), "step": state["step"], "recipe_hash": source.recipe().hash}})
+    lesson = None if recipe.teacher is None else lesson_of(recipe, run, facts, show, machine)
+    if lesson is not None:
+        begun = start_from(model, lesson.source.model)
+        if not begun:
+            show({"event": "note", "text": "The teacher's network is another one: the student starts from random weights."})
+        run.add_facts({"teacher": lesson.identity, "starts_from_teacher": begun})
     identity = {"recipe_hash": recipe.hash, "code_version": __version__}
     codec, settings = codec_of(facts), settings_of(recipe)
     preview = _preview(recipe, facts, codec, split, run)
-    trainer = Trainer(model, objective_of(recipe), codec, split, settings, run.path, identity, preview, lock)
+    objective = objective_of(recipe, **({} if lesson is None else parts_of(lesson, recipe, run, show)))
+    trainer = Trainer(model, objective, codec, split, settings, run.path, identity, preview, lock)
     run.add_facts(
         {
             "data": {**facts._asdict(), "train": len(split.train), "test": len(split.test), "identity": split.train.identity},

@@ -79,6 +79,9 @@ class TrainState:
         for key in ("objective", "scaler"):
             if not isinstance(found.state.get(key), dict):
                 raise CheckpointError(f"{numbers} has no usable '{key}'.", "Use another checkpoint.")
+        held = {*found.state["objective"], *(name.removeprefix(_OBJECTIVE) for name in found.tensors["optimizer"])}
+        for name in self.objective.keys() - held:
+            raise CheckpointError(f"{numbers} lacks '{name}' of the objective's state.", "Use another checkpoint.")
         if self.scaler.is_enabled() and found.state["scaler"].keys() != self.scaler.state_dict().keys():
             raise CheckpointError(f"{numbers} has no loss scale.", "Resume in the precision of the run.")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from ornstein.base.parts import SIGMA_DATA, Entry, Param, traits
 
 _PREDICTION = "ornstein.model.prediction"
+_TIME_SCALE = Param(float, 1000.0, "[0.01, 100000]", "factor on the noise level before it becomes waves")
 
 ENTRIES = (
     Entry("prediction", "x0", f"{_PREDICTION}:X0"),
@@ -23,9 +24,11 @@ ENTRIES = (
         "dropout": Param(float, 0.0, "[0, 1)", "probability in training"),
         "groups": Param(int, 32, "[1, 1024]", "of the normalisations, at most"),
         "patch": Param(int, 1, "[1, 16]", "side of the squares of pixels that become channels"),
+        "time_scale": _TIME_SCALE,
     }, wired=("in_channels", "out_channels", "classes", "vector", "features", "checkpointing"), traits=traits("image", "checkpointing")),
     Entry("network", "mlp", "ornstein.network.mlp:MLP", {
         "width": Param(int, 128, "[4, 65536]", "hidden width", multiple_of=2),
         "depth": Param(int, 4, "[1, 256]", "residual blocks"),
+        "time_scale": _TIME_SCALE,
     }, wired=("dim", "classes", "vector", "features"), traits=traits("points")),
 )  # fmt: skip

@@ -24,7 +24,8 @@ ENTRIES = (
     Entry("solver", "ddpm", f"{_SOLVERS}:Ancestral", {
         "spread": Param(float, None, "[0, 1]", "log-variance between the posterior's (0) and the forward one (1)", optional=True),
     }),
-    Entry("solver", "ddim", f"{_SOLVERS}:DDIM", {"eta": Param(float, 0.0, "[0, 1]", "0 is deterministic, 1 is DDPM")}),
+    Entry("solver", "ddim", f"{_SOLVERS}:DDIM", {"eta": Param(float, 0.0, "[0, 1]", "0 is deterministic, 1 is DDPM")},
+          traits=traits("flow-map")),
     Entry("solver", "euler", f"{_RUNGE_KUTTA}:euler", {"variable": Param(str, "time", help="what the rule steps in", choices=_VARIABLE)}),
     Entry("solver", "heun", f"{_RUNGE_KUTTA}:heun", {"variable": _IN_SIGMA}),
     Entry("solver", "midpoint", f"{_RUNGE_KUTTA}:midpoint", {"variable": _IN_SIGMA}),

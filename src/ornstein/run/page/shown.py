@@ -31,7 +31,16 @@ def samples(story: Story, run: str) -> Markup:
     if path is None:
         return missing("No samples yet; ", code(f"ornstein sample {run} -n 40"), " draws some.")
     text = "Every image starts from noise of its own. Where columns have names, these are classes."
-    return figure(picture(path, "Grid of samples", "fit"), text, _how(path), class_="beside")
+    return join(figure(picture(path, "Grid of samples", "fit"), text, _how(path), class_="beside"), _few_steps(story))
+
+
+def _few_steps(story: Story) -> Markup:
+    """A student's samples at several numbers of steps beside its teacher's; nothing where there are none."""
+    path = story.path / "few-steps.png"
+    if not path.exists():
+        return Markup("")
+    text = "Every row starts from the same noise. The columns are the student in fewer and more steps, and last its teacher."
+    return figure(picture(path, "The same seeds in several numbers of steps", "fit"), text, class_="beside")
 
 
 def film(story: Story, run: str) -> Markup:
