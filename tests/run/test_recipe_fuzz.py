@@ -141,7 +141,9 @@ def in_turn(values: dict[str, list[str]]) -> Iterator[dict[str, str]]:
 
 
 def outside(interval: str) -> list[str]:
-    """Numbers just beyond an interval such as "(0, 1]"."""
+    """Numbers just beyond an interval such as "(0, 1]"; none where there is no interval."""
+    if not interval:
+        return []
     low, high = (float(end) for end in interval[1:-1].split(","))
     return [f"{low if interval[0] == '(' else low - 1:g}", f"{high if interval[-1] == ')' else high + 1:.17g}".replace("e+", "e")]
 
