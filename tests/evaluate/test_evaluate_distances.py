@@ -19,8 +19,10 @@ from ornstein.evaluate.distances import (
     frechet,
     frechet_of,
     kernel_distance,
+    kernel_distance_of_subsets,
     negative_distance,
     sliced_wasserstein,
+    subsets_of,
     wasserstein_1d,
 )
 
@@ -177,3 +179,24 @@ def test_directions_are_whole_bases_fixed_by_the_seed() -> None:
     assert torch.allclose(slices[:, 6:12].T @ slices[:, 6:12], torch.eye(6).double(), atol=1e-12)
     assert torch.equal(slices, directions(6, 13, seed=2))
     assert not torch.equal(slices, directions(6, 13, seed=3))
+
+
+def test_a_frechet_distance_of_fewer_points_than_dimensions() -> None:
+    generator = torch.Generator().manual_seed(5)
+    mix = torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    x, y = (torch.randn(n, 20, generator=generator, dtype=torch.float64) @ mix for n in (9, 14))
+    assert frechet(x, y) == pytest.approx(frechet_of(Moments.of(x), Moments.of(y)), rel=1e-9)
+    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
+
+
+def test_subsets_of_a_kernel_distance_are_averaged() -> None:
+    generator = torch.Generator().manual_seed(6)
+    x, y = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (50, 40))
+    subsets = subsets_of(50, 40, size=12, count=7, seed=2)
+    assert all(len(set(rows.tolist())) == 12 for pair in subsets for rows in pair)
+    found = kernel_distance_of_subsets(x, y, subsets)
+    values = torch.tensor([kernel_distance(x[i], y[j]).value for i, j in subsets], dtype=torch.float64)
+    assert found.value == pytest.approx(float(values.mean()))
+    assert found.error == pytest.approx(float(values.var(correction=0).sqrt()))
+    whole = kernel_distance_of_subsets(x, y, [(torch.arange(50), torch.arange(40))])
+    assert whole.value == pytest.approx(kernel_distance(x, y).value)

@@ -55,6 +55,14 @@ def test_duplicated_training_images_count_as_one() -> None:
     assert doubled.twins == len({int(i) for i in once.nearest if i < 20}) > 0
 
 
+def test_the_search_in_float32_finds_what_float64_finds() -> None:
+    # Far from the origin and close together: float32 alone could not tell the neighbours apart.
+    train = 100 + torch.linspace(0, 0.01, 50, dtype=torch.float64)[:, None] * torch.ones(1, 3)
+    samples = 100 + normal(30, 3, "shifts") * 0.005
+    found = Originals(train).check(samples)
+    assert torch.equal(found.nearest, torch.cdist(samples, train, compute_mode="donot_use_mm_for_euclid_dist").argmin(1))
+
+
 def test_names_the_closest_pairs() -> None:
     train = torch.tensor([[0.0], [1.0], [10.0], [14.0]])
     samples = torch.tensor([[10.4], [0.8], [14.0]])

@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from ornstein.base.errors import DataError
 from ornstein.base.keys import generator_of
 from ornstein.evaluate.coverage import coverage
 from ornstein.evaluate.distances import frechet, kernel_distance, sliced_wasserstein
 from ornstein.evaluate.extractor import Extractor, accuracy
+from ornstein.evaluate.kinds import KINDS
 from ornstein.evaluate.meters import ImageMeter, PointMeter
-from ornstein.evaluate.metrics import KINDS, Draws, Row, Samples
+from ornstein.evaluate.metrics import Draws, Metric, Row, Samples
 
-IMAGE_FIGURES = set(KINDS) - {"energy"}
+OF_INCEPTION = {"fid", "kid", "inception_score"}
+IMAGE_FIGURES = set(KINDS) - {"energy", *OF_INCEPTION}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,7 @@ def test_figures_are_means_over_draws_of_the_functions_that_name_them(
 
 def test_every_figure_states_its_conditions(floor: Row, extractor: Extractor) -> None:
     for name, metric in floor.metrics.items():
-        alone = name in {"accuracy", "nearest", "copies"}
+        alone = name in {"accuracy", "class_score", "nearest", "copies"}
         assert (metric.n, metric.seed, metric.draws) == (120, 7, 1 if alone else 3)
         assert (metric.spread is None) == alone
         assert metric.eye == ("pixel means 8x8" if name in {"sliced_wasserstein", "nearest", "copies"} else extractor.identity)
@@ -93,7 +97,8 @@ def test_every_figure_states_its_conditions(floor: Row, extractor: Extractor) ->
 def test_floor_measures_training_images_against_the_test_images(meter: ImageMeter, floor: Row, train: Samples, held_out: Samples) -> None:
     drawn = meter.measure("same", "", [train.at(meter.draws.indices(draw)) for draw in range(3)])
     for name in ("frechet", "kernel", "precision", "recall", "density", "coverage", "sliced_wasserstein"):
-        assert floor.metrics[name] == drawn.metrics[name]
+        same = replace(drawn.metrics[name], low=floor.metrics[name].low, high=floor.metrics[name].high)
+        assert floor.metrics[name] == same
     assert value(drawn, "copies") == 1  # which is why the floor takes these from the test images
     assert value(floor, "copies") < 0.05
     assert value(floor, "nearest") == pytest.approx(meter.copies(held_out.images).median)
@@ -137,9 +142,55 @@ def test_without_labels_class_accuracy_is_absent_with_its_reason(train: Samples,
     assert rows[1].metrics["frechet"].spread  # every draw has noise of its own
     for row in rows:
         assert set(row.metrics) == IMAGE_FIGURES
-        assert row.metrics["accuracy"].value is None
-        assert "no class labels" in row.metrics["accuracy"].reason
-        assert all(metric.value is not None for name, metric in row.metrics.items() if name != "accuracy")
+        for name, metric in row.metrics.items():
+            assert (metric.value is None) == (name in {"accuracy", "class_score"})
+            assert ("no class labels" in metric.reason) == (metric.value is None)
+
+
+def test_intervals_stand_around_the_figures_and_grow_where_draws_are_few(
+    meter: ImageMeter, floor: Row, stripes: Callable[..., Samples]
+) -> None:
+    sets = [stripes(120, f"model {draw}") for draw in range(3)]
+    three, one = meter.measure("three", "", sets), meter.measure("one", "", sets[:1])
+    for name, metric in three.metrics.items():
+        low, high = ends(metric)
+        assert KINDS[name].least <= low <= value(three, name) <= high <= KINDS[name].most
+    assert all(metric.low is not None for metric in floor.metrics.values())
+    for name in ("nearest", "density", "frechet"):
+        many, few = (high - low for low, high in (ends(row.metrics[name]) for row in (three, one)))
+        assert few > 1.1 * many
+
+
+def ends(metric: Metric) -> tuple[float, float]:
+    assert metric.low is not None
+    assert metric.high is not None
+    return metric.low, metric.high
+
+
+class Means:
+    """A second extractor: means of the pixels of each quarter, and a law of two classes from the first."""
+
+    identity = "means 0123"
+
+    def features(self, images: Tensor) -> Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(images.double(), 2).flatten(1)
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        return torch.stack([features[:, 0] / 100, -features[:, 0] / 100], 1).log_softmax(1)
+
+
+def test_a_second_extractor_adds_figures_under_their_own_names(
+    train: Samples, held_out: Samples, extractor: Extractor, stripes: Callable[..., Samples]
+) -> None:
+    meter = ImageMeter(train, held_out, extractor, Draws(150, 120, count=2), Means())
+    model = meter.measure("model", "", [stripes(120, f"model {draw}") for draw in range(2)])
+    for row in (meter.floor(), model):
+        assert set(row.metrics) == IMAGE_FIGURES | OF_INCEPTION
+        assert all(row.metrics[name].eye == "means 0123" and row.metrics[name].low is not None for name in OF_INCEPTION)
+    eye = Means()
+    drawn, real = (eye.features(item.images) for item in (stripes(120, "model 0"), held_out))
+    other = frechet(eye.features(stripes(120, "model 1").images), real)
+    assert value(model, "fid") == pytest.approx((frechet(drawn, real) + other) / 2, rel=1e-9)
 
 
 def test_sets_of_another_size_are_refused(meter: ImageMeter, train: Samples) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,19 @@ def test_cells_and_text(table: Table) -> None:
     notes = "\n".join(lines[4:])
     for words in ("model: What model is.", "Frechet distance", "n 100, draws 5, seed 0, classifier 8x8 abc", "model, accuracy: no labels."):
         assert words in notes
+
+
+def test_intervals_stand_on_a_line_below_their_row(table: Table) -> None:
+    wide = row("model", metric("frechet", 2.5, low=2.25, high=2.75), metric("kernel", 0.5))
+    text = Table((table.rows[0], wide)).text()
+    lines = text.splitlines()
+    assert re.match(r"  95 % +2.25 to 2.75 *$", lines[3])
+    assert "half-sample" in text
+    assert "half-sample" not in table.text()
+
+
+def test_a_document_of_before_there_were_intervals_is_read(table: Table) -> None:
+    document = table.document()
+    for entry in (entry for line in document["rows"] for entry in line["metrics"].values()):
+        del entry["low"], entry["high"]
+    assert Table.of_document(document) == table

@@ -64,5 +64,10 @@ MUTANTS = (
     Mutant("train/ema.py", "self.updates = updates", "self.updates = 0", ("train/test_train_ema.py",)),
     Mutant("train/rate.py", "(update + 1) / settings.warmup", "update / settings.warmup", ("train/test_train_rate.py",)),
     Mutant("evaluate/distances.py", "- 2 * cross", "- cross", ("evaluate/test_evaluate_distances.py",)),
+    Mutant("evaluate/information.py", "0.5 * softplus(", "softplus(", ("evaluate/test_evaluate_information.py",)),
+    Mutant("evaluate/intervals.py", "self.draws / (self.draws + 1)", "1 / 2", ("evaluate/test_evaluate_intervals.py",)),
+    Mutant("evaluate/straightness.py", "chord / (u[-1] - u[0])", "chord", ("evaluate/test_evaluate_paths.py",)),
+    Mutant("evaluate/shares.py", "(len(rows) / len(t))", "(1 / len(t))", ("evaluate/test_evaluate_shares.py",)),
+    Mutant("evaluate/inception_network.py", "count_include_pad=False", "count_include_pad=True", ("evaluate/test_evaluate_inception.py",)),
     Mutant("evaluate/distances.py", "/ (len(y) - same)", "/ len(y)", ("evaluate/test_evaluate_distances.py",)),
 )  # fmt: skip

@@ -120,6 +120,12 @@ def test_a_long_film_is_thinned_out_evenly_and_keeps_its_ends() -> None:
     assert film(x[:6], x0[:6], times[:6], columns=6) != film(x[::10], x0[::10], times[::10])
 
 
+def test_large_images_are_shrunk_to_the_frame_of_a_film() -> None:
+    small = RNG.integers(0, 255, (2, 1, 64, 48, 3), dtype=np.uint8)
+    large = small.repeat(4, axis=2).repeat(4, axis=3)
+    assert film(large, large, [1.0, 0.5]) == film(small, small, [1.0, 0.5])
+
+
 def test_each_column_of_a_film_says_its_own_time() -> None:
     x = noise(3, 2, 8, 8)
     one, two = (np.asarray(film(x, x, times)).astype(int) for times in ([1.0, 0.5, 0.1], [1.0, 0.6, 0.1]))

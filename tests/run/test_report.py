@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from ornstein.evaluate import metrics as evaluated
 from ornstein.evaluate.table import Table
 from ornstein.run.page.markup import tag
 from ornstein.run.page.shown import smoothed
-from ornstein.run.page.sources import KINDS
 from ornstein.run.pictures import film, grid, png_bytes, save_png
 from ornstein.run.report import report
 
@@ -102,6 +102,7 @@ def run(bare: Path) -> Path:
     lines(bare / "times.jsonl", [{"step": 10, "seconds": 4.0}, {"step": 300, "seconds": 131.2}])
     (bare / "best.json").write_text(json.dumps({"step": 200, "heldout": 0.5}))
     write_evaluation(bare, source("model", 0.055), source("model, guided", 0.09), source("class Gaussians", 0.09, nearest=1.2))
+    (bare / "diagnostics.json").write_text(json.dumps(diagnosis()))
     draw(bare / "samples/report/grid.png")
     draw(bare / "nearest.png", 16, {})
     x = RNG.integers(0, 255, (4, 2, 8, 8), dtype=np.uint8)
@@ -109,6 +110,20 @@ def run(bare: Path) -> Path:
     for step in (100, 200, 300, 1000, 2000):
         draw(bare / f"samples/previews/step-{step}.png", 4, {"step": step})
     return bare
+
+
+def diagnosis() -> dict[str, Any]:
+    groups = [
+        {"t": t, "low": t - 0.1, "high": t + 0.1, "draws": 20, "loss": 1.0, "loss_share": 0.25, "gradient_share": 0.25, "pull": p}
+        for t, p in ((0.1, 0.5), (0.3, 0.4), (0.6, 0.2), (0.9, -0.1))
+    ]
+    plan = {"kind": "karras", "steps": 3, "t": [0.9, 0.5], "gained": [0.5, 1.0], "cost": [0.8, 1.1]}
+    curves = {"t": [0.5, 1.0], "alpha": [0.7, 0.0], "sigma": [0.7, 1.0], "log_snr": [0.0, None], "information": [0.3, 0.0]}
+    paths = {"samples": 3, "solver": "heun", "moves": 4, "u": [0.75, 0.5, 0.25], "turning_rate": [0.1, 0.2, 0.3]}
+    paths |= {name: [1.0, 1.1, 1.2] for name in ("stretch", "defect", "turning")}
+    solver = {"order": 1, "observed": 0.9, "moves": [3, 6, 12], "evaluations": [3, 6, 12], "error": [0.4, 0.2, 0.1]}
+    steps = {"samples": 3, "plan": "karras", "reference": "heun, 96 moves", "floor": 1e-3, "solvers": {"ddim": solver}}
+    return {"shares": {"draws": 80, "groups": groups}, "schedule": {**curves, "plan": plan}, "paths": paths, "discretisation": steps}
 
 
 def page(run: Path) -> ET.Element:
@@ -136,7 +151,7 @@ def pictures(tree: ET.Element) -> list[bytes]:
     return [base64.b64decode(text.removeprefix("data:image/png;base64,"), validate=True) for text in sources]
 
 
-ANCHORS = ["samples", "film", "noticed", "training", "measured", "closest", "recipe", "next"]
+ANCHORS = ["samples", "film", "noticed", "training", "measured", "diagnosed", "closest", "recipe", "next"]
 
 
 def test_a_whole_run_has_every_part_and_a_link_to_it(run: Path) -> None:
@@ -146,6 +161,51 @@ def test_a_whole_run_has_every_part_and_a_link_to_it(run: Path) -> None:
     assert [link.get("href") for link in nav] == [f"#{anchor}" for anchor in ANCHORS]
     assert not of_class(tree, "missing")
     assert len(list(section(tree, "training").iter("svg"))) == 2
+
+
+def test_a_diagnosis_is_drawn_and_told(run: Path) -> None:
+    part = section(page(run), "diagnosed")
+    titles = [one.text for one in part.iter("h3")]
+    assert titles == [
+        "Loss and gradient by noise level",
+        "Signal and noise",
+        "Log-SNR",
+        "Information of the moves",
+        "Turning of the paths",
+        "Error against evaluations",
+    ]
+    assert len(list(part.iter("svg"))) == len(titles)
+    assert "path length over chord 1.1" in words(part)
+    assert "3 moves of the karras plan" in words(part)
+    assert "(1.5 nats per dimension in all), and its KL in the bound (1.9)" in words(part)
+    assert "ddim 0.9 (theory 1)" in words(part)
+
+
+def test_figures_by_noise_level_are_drawn_where_they_were_measured(run: Path) -> None:
+    assert "by noise level" not in words(section(page(run), "measured"))
+    known = json.loads((run / "evaluation.json").read_text())
+    ends = {"value": [0.1, 0.5], "low": [0.09, 0.4], "high": [0.11, 0.6]}
+    curves = [
+        {"kind": kind, "name": name, "squared_error": ends, "accuracy": ends}
+        for kind in ("estimate", "reconstruction")
+        for name in ("given the class", "without a class")
+    ]
+    by_level = {"n": 512, "t": [0.2, 0.8], "reconstruction": "10 steps of ddim", "curves": curves}
+    (run / "evaluation.json").write_text(json.dumps(known | {"by_level": by_level}))
+    part = section(page(run), "measured")
+    assert [one.text for one in part.iter("h3")] == ["Error of x_0 by noise level", "Class kept by noise level"]
+    assert "sampled on, without a class" in words(part)
+    assert "10 steps of ddim from there end in" in words(part)
+    (run / "evaluation.json").write_text(json.dumps(known | {"by_level": {"curves": 3}}))
+    assert "no figures by noise level" in words(section(page(run), "measured"))
+
+
+def test_intervals_are_shown_in_the_place_of_spreads(run: Path) -> None:
+    ranged = replace(figure("frechet", 0.055), low=0.0512, high=0.0621)
+    write_evaluation(run, evaluated.Row("model", "", {"frechet": ranged}))
+    tree = page(run)
+    assert table(tree)["Frechet distance of the features ↓"][1] == "0.0550 0.0512 to 0.0621 1.10×"
+    assert "95 % percentile intervals" in words(section(tree, "measured"))
 
 
 def test_the_page_asks_nobody_for_anything(run: Path) -> None:
@@ -230,11 +290,6 @@ def test_a_figure_that_is_missing_or_not_known_is_shown_as_such(run: Path) -> No
     assert table(tree)["Frechet distance of the features ↓"][1] == "–"
     assert table(tree)["a new figure"] == ["–", "3.00", "n 5"]
     assert "No Frechet of model: no features." in words(section(tree, "measured"))
-
-
-def test_the_report_and_the_evaluation_agree_on_the_figures_there_are() -> None:
-    assert {name: kind.better for name, kind in KINDS.items()} == {name: kind.better for name, kind in evaluated.KINDS.items()}
-    assert {name: kind.title for name, kind in KINDS.items()} == {name: kind.title for name, kind in evaluated.KINDS.items()}
 
 
 def test_the_loss_plot_shows_the_curves_and_the_best_step(run: Path) -> None:
@@ -328,6 +383,7 @@ def test_nothing_in_a_run_becomes_markup(run: Path) -> None:
         ("film.png", "film", "No film strip yet; ornstein evaluate {run} draws one."),
         ("metrics.jsonl", "training", "Nothing is logged yet; ornstein train {run} --resume trains the model."),
         ("evaluation.json", "measured", "Not measured yet; ornstein evaluate {run} makes the table."),
+        ("diagnostics.json", "diagnosed", "Not taken apart yet; ornstein diagnose {run} shows where the loss and the errors come from."),
         ("nearest.png", "closest", "No comparison with the training images yet; ornstein evaluate {run} makes one."),
     ],
 )
@@ -342,7 +398,7 @@ def test_a_part_that_is_not_there_yet_names_the_command_that_makes_it(run: Path,
 def test_a_run_that_has_only_begun_has_a_page(bare: Path) -> None:
     tree = page(bare)
     assert "not trained yet" in words(tree)
-    assert len(of_class(tree, "missing")) == 6
+    assert len(of_class(tree, "missing")) == 7
     assert not list(tree.iter("img"))
     assert not of_class(tree, "tile")
 
@@ -354,6 +410,7 @@ NO_TABLE = [b"[1]", b'{"rows": "none"}', b'{"rows": [{"name": 1}]}', b'{"format"
 DAMAGE = [
     *(("samples/report/grid.png", "samples", content) for content in NO_PICTURE),
     *(("film.png", "film", content) for content in NO_PICTURE),
+    ("diagnostics.json", "diagnosed", b'{"shares": 3}'),
     *(("nearest.png", "closest", content) for content in NO_PICTURE),
     *(("samples/previews/step-300.png", "training", content) for content in NO_PICTURE),
     *(("metrics.jsonl", "training", content) for content in NO_JSON),

@@ -17,7 +17,7 @@ import typer
 
 from ornstein import __version__
 from ornstein.base.errors import OrnsteinError
-from ornstein.cli import data, demo, doctor, evaluate, recipes, sample, train
+from ornstein.cli import data, demo, diagnose, doctor, evaluate, recipes, sample, train
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a defect of Ornstein; 2 usage or recipe; 3 data; 4 checkpoint, run folder or disk; "
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (demo.demo, train.train, sample.sample, evaluate.evaluate, evaluate.report, doctor.doctor):
+for _command in (demo.demo, train.train, sample.sample, evaluate.evaluate, evaluate.report, diagnose.diagnose, doctor.doctor):
     app.command(epilog=EXIT_CODES)(_command)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")

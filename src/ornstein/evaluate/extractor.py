@@ -109,13 +109,17 @@ class Extractor:
         parts = [_through(self.inputs(part), self.body) for part in torch.split(images, PIECE)]
         return torch.cat(parts).double()
 
-    def predict(self, images: UInt8[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
-        """Most likely class of each image, int64. Raises UsageError where there is no head."""
+    def log_probabilities(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n classes"]:
+        """Logarithms of the class probabilities at these features, float64. Raises UsageError where there is no head."""
         if self.head is None:
             raise UsageError(
                 "This extractor was fitted without labels, so it names no classes.", "Fit it with labels to measure class accuracy."
             )
-        return linear(gelu(self.features(images).float()), *self.head).argmax(1)
+        return linear(gelu(features.float()), *self.head).double().log_softmax(1)
+
+    def predict(self, images: UInt8[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
+        """Most likely class of each image, int64. Raises UsageError where there is no head."""
+        return self.log_probabilities(self.features(images)).argmax(1)
 
     @property
     def kind(self) -> str:

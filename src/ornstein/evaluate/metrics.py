@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -28,34 +28,8 @@ from torch import Tensor
 from ornstein.base.errors import DataError
 from ornstein.base.keys import permutation
 from ornstein.evaluate.distances import KernelDistance
-
-NEIGHBOURS = 5  # the k of precision, recall, density and coverage
-COPY = 0.5  # a sample with a smaller distance ratio counts as a copy
-
-
-class Kind(NamedTuple):
-    """What a figure is: a column's title, the words for it, and why a ratio to the floor says nothing, where that is so."""
-
-    title: str
-    words: str
-    better: str
-    no_ratio: str = ""
-
-
-_UNBIASED = "an unbiased distance is 0 in the mean at the floor"
-KINDS = {
-    "frechet": Kind("Frechet", "Frechet distance of the features", "lower"),
-    "kernel": Kind("kernel", "kernel distance (cubic)", "lower", _UNBIASED),
-    "energy": Kind("energy", "energy distance", "lower", _UNBIASED),
-    "sliced_wasserstein": Kind("sliced W", "sliced 2-Wasserstein distance", "lower"),
-    "precision": Kind("precision", f"precision ({NEIGHBOURS} neighbours)", "higher"),
-    "recall": Kind("recall", f"recall ({NEIGHBOURS} neighbours)", "higher"),
-    "density": Kind("density", f"density ({NEIGHBOURS} neighbours)", "higher"),
-    "coverage": Kind("coverage", f"coverage ({NEIGHBOURS} neighbours)", "higher"),
-    "accuracy": Kind("accuracy", "class accuracy", "higher"),
-    "nearest": Kind("nearest", "median distance to the nearest training image, over that image's own nearest distance", "higher"),
-    "copies": Kind("copies", f"share of the samples for which that ratio is below {COPY}", "lower", "it may be 0 at the floor"),
-}
+from ornstein.evaluate.intervals import Halves, around, shared
+from ornstein.evaluate.kinds import KINDS, NEIGHBOURS
 
 Figures = Mapping[str, float | KernelDistance]
 
@@ -72,6 +46,8 @@ class Metric:
         error: standard error of one draw by the estimate itself, for kernel distances; it counts the reference in.
         n, draws, seed: items per draw, number of draws, seed of the draws.
         eye: in what it was measured: an extractor with its hash, pixels, or coordinates.
+        reason: why there is no value.
+        low, high: ends of the interval of `evaluate/intervals.py`; None where there is none.
     """
 
     name: str
@@ -83,6 +59,8 @@ class Metric:
     seed: int
     eye: str
     reason: str = ""
+    low: float | None = None
+    high: float | None = None
 
     @property
     def conditions(self) -> str:
@@ -123,6 +101,7 @@ class Draws:
         train: number of training items; test: number of test items.
         count: how many draws; seed: their key.
         limit: the largest n, where sampling as many as there are test items would take too long.
+        replicates: how many subsets an interval is read from.
 
     Raises DataError when fewer than 6 items are left on either side.
     """
@@ -132,6 +111,7 @@ class Draws:
     count: int = 5
     seed: int = 0
     limit: int | None = None
+    replicates: int = 100
 
     def __post_init__(self) -> None:
         if self.n <= NEIGHBOURS:
@@ -155,19 +135,42 @@ class Draws:
         if not sizes or set(sizes) != {self.n}:
             raise ValueError(f"Every draw must hold n = {self.n} samples, these hold {list(sizes)}.")
 
-    def summarise(self, figures: Sequence[Figures], eyes: Mapping[str, str]) -> dict[str, Metric]:
-        """Metrics from the same figures of one or more draws; `eyes` says for each in what it was measured."""
-        return {name: self._metric(name, [draw[name] for draw in figures], eyes[name]) for name in figures[0]}
+    def halves(self, draws: int | float) -> Halves:
+        """Subsets for the intervals of a source that was measured in so many independent draws."""
+        return Halves(self.n, draws, self.seed, self.replicates)
+
+    @property
+    def shared(self) -> float:
+        """Independent draws that the draws of training items are worth, which have most items in common."""
+        return shared(self.count, self.n, self.train)
+
+    def summarise(
+        self, figures: Sequence[Figures], eyes: Mapping[str, str], deviations: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Metric]:
+        """Metrics from the same figures of one or more draws.
+
+        Args:
+            figures: by name, of each draw.
+            eyes: by name, in what it was measured.
+            deviations: by name, those of the replicates; None for no intervals.
+        """
+        spreads = {} if deviations is None else deviations
+        return {name: self._metric(name, [draw[name] for draw in figures], eyes[name], spreads.get(name)) for name in figures[0]}
 
     def absent(self, name: str, eye: str, reason: str) -> Metric:
         """A metric that has no value, and why."""
         return Metric(name, None, None, None, self.n, self.count, self.seed, eye, reason)
 
-    def _metric(self, name: str, draws: list[float | KernelDistance], eye: str) -> Metric:
+    def _metric(self, name: str, draws: list[float | KernelDistance], eye: str, deviations: Tensor | None) -> Metric:
         estimates = [draw if isinstance(draw, KernelDistance) else KernelDistance(draw, math.nan) for draw in draws]
         values, errors = torch.tensor(estimates, dtype=torch.float64).unbind(1)
         if not values.isfinite().all():
             return self.absent(name, eye, "the samples hold, or lead to, numbers that are not finite")
         spread = float(values.std()) if len(values) > 1 else None
         error = float(errors.mean()) if errors.isfinite().all() else None
-        return Metric(name, float(values.mean()), spread, error, self.n, len(values), self.seed, eye)
+        value = float(values.mean())
+        metric = Metric(name, value, spread, error, self.n, len(values), self.seed, eye)
+        if deviations is None or not bool(deviations.isfinite().all()):
+            return metric
+        low, high = around(value, deviations, KINDS[name].least, KINDS[name].most)
+        return replace(metric, low=low, high=high)

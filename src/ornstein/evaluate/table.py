@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ornstein.base.errors import CheckpointError
-from ornstein.evaluate.metrics import KINDS, Metric, Row
+from ornstein.evaluate.kinds import KINDS, LEVEL, METHOD
+from ornstein.evaluate.metrics import Metric, Row
 
 FORMAT = 1
 
@@ -53,13 +54,16 @@ class Table:
     @staticmethod
     def of_document(document: Mapping[str, Any]) -> Table:
         """Read back what `document` wrote. Raises CheckpointError for anything else."""
-        fields = Metric.__dataclass_fields__
+        fields, later = Metric.__dataclass_fields__, ("low", "high")  # which the first version did not write
         try:
             if document["format"] != FORMAT:
                 raise ValueError(f"format {document['format']} instead of {FORMAT}")
             rows = []
             for row in document["rows"]:
-                metrics = {name: Metric(**{key: entry[key] for key in fields}) for name, entry in row["metrics"].items()}
+                metrics = {
+                    name: Metric(**{key: entry.get(key) if key in later else entry[key] for key in fields})
+                    for name, entry in row["metrics"].items()
+                }
                 rows.append(Row(row["name"], row["note"], {name: metrics[name] for name in KINDS if name in metrics}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"This is no evaluation ({type(error).__name__}: {error}).", "Run: ornstein evaluate RUN") from error
@@ -78,6 +82,13 @@ class Table:
         ratio, _ = self.ratio(row, name)
         return f"{metric.value:.3g}" if ratio is None or KINDS[name].better == "higher" else f"{metric.value:.3g} ({ratio:.2f}x)"
 
+    def intervals(self, row: Row) -> list[str]:
+        """The line below a row: the ends of each figure's interval; nothing where the row has none."""
+        ends = [(metric.low, metric.high) if (metric := row.metrics.get(name)) is not None else (None, None) for name in self.names]
+        if all(low is None for low, _ in ends):
+            return []
+        return [f"  {100 * LEVEL:.0f} %", *("" if low is None or high is None else f"{low:.3g} to {high:.3g}" for low, high in ends)]
+
     def notes(self) -> list[str]:
         """What the rows and columns are, what every figure depends on, and why figures are missing; a sentence each."""
         rows = [f"{row.name}: {row.note}" for row in self.rows]
@@ -88,11 +99,13 @@ class Table:
             measured.setdefault(metric.conditions, []).append(KINDS[name].title)
         conditions = [f"Measured with {condition}: {', '.join(titles)}." for condition, titles in measured.items()]
         absent = [f"{row.name}, {KINDS[m.name].title}: {m.reason}." for row in self.rows for m in row.metrics.values() if m.value is None]
-        return rows + columns + conditions + absent
+        within = any(metric.low is not None for row in self.rows for metric in row.metrics.values())
+        return rows + columns + conditions + ([f"Below a row: {METHOD}."] if within else []) + absent
 
     def text(self) -> str:
         """The table in aligned columns with its notes below, as plain text."""
-        cells = self.cells()
+        titles, *rows = self.cells()
+        cells = [titles, *(line for cells, row in zip(rows, self.rows, strict=True) for line in (cells, self.intervals(row)) if line)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
         lines = [
             f"{line[0]:<{widths[0]}}" + "".join(f"  {word:>{width}}" for word, width in zip(line[1:], widths[1:], strict=True))

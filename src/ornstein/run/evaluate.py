@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.base.errors import CheckpointError
+from ornstein.base.errors import CheckpointError, UsageError
 from ornstein.base.files import write_bytes, write_json
 from ornstein.data.dataset import Dataset, Split
 from ornstein.evaluate.extractor import Extractor
+from ornstein.evaluate.inception import Inception
 from ornstein.evaluate.meters import ImageMeter, PointMeter
 from ornstein.evaluate.metrics import Draws, Row, Samples
 from ornstein.evaluate.table import Table
 from ornstein.model.condition import Cond
 from ornstein.run.build import codec_of, data_of
+from ornstein.run.curves import curves
 from ornstein.run.draw import film_strip, labels_for, metadata_of, sampler, write_samples
 from ornstein.run.folder import RunFolder
 from ornstein.run.pictures import enlargement, grid, save_png
@@ -31,29 +33,49 @@ Show = Callable[[dict[str, Any]], None]
 _APART = 1 << 20  # seeds between the draws of an evaluation, at least
 _PAIRS = 8  # closest pairs shown
 _MOST = 10_000  # samples per draw: as many as the test set has, up to this
+_FEW, _MANY = 100, 1000  # replicates that intervals are taken from
 
 
-def evaluate(folder: Path, show: Show, checkpoint: str = "newest") -> dict[str, Any]:
+def evaluate(folder: Path, show: Show, checkpoint: str = "newest", full: bool = False, inception: Path | None = None) -> dict[str, Any]:
     """Measure a run, write `evaluation.json` and the pictures of its report, and return the table as JSON values.
 
     Args:
         folder: the run.
         show: is told {"measuring": name, "drawn": n, "count": n} while it works and {"warning": sentence}.
         checkpoint: "newest", "best" or a step.
+        full: also measure by noise level, and take intervals from more replicates.
+        inception: weights for FID and its relatives, a safetensors file.
 
     Raises UsageError, DataError, CheckpointError, StorageError.
     """
     run = RunFolder.open(folder)
     model = trained(run, checkpoint, lambda sentence: show({"warning": sentence}))
+    other = _inception(model, inception)
     split = data_of(model.recipe)
-    measured = _Images(run, model, split, show) if model.facts.kind == "image" else _Points(run, model, split, show)
+    draws = _draws(model, split, full)
+    measured = _Images(run, model, split, show, draws, other) if model.facts.kind == "image" else _Points(run, model, split, show, draws)
     table = measured.table()
     document = {**table.document(), **model.identity(), "torch": torch.__version__, "device": str(model.device)}
+    if full:
+        document["by_level"] = curves(model, split, measured.meter.extractor if isinstance(measured, _Images) else None, show)
     document["text"] = table.text()
     _illustrate(run, model, measured)
     picture(model, run, lambda _: None)
     write_json(run.evaluation_file, document)
     return document
+
+
+def _inception(model: Trained, weights: Path | None) -> Inception | None:
+    if weights is None:
+        return None
+    if model.facts.kind != "image":
+        raise UsageError("Inception looks at images, and this run has none.", "Leave --inception out.")
+    return Inception.load(weights)
+
+
+def _draws(model: Trained, split: Split, full: bool) -> Draws:
+    replicates = _MANY if full else _FEW
+    return Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST, replicates)
 
 
 def _guided(recipe: Recipe) -> Recipe:
@@ -99,12 +121,11 @@ def _drawn(model: Trained, recipe: Recipe, draw: int, labels: Tensor | None, n: 
 class _Images:
     """Figures of an image model."""
 
-    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show) -> None:
-        self.run, self.model, self.show, self.split = run, model, show, split
+    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show, draws: Draws, other: Inception | None) -> None:
+        self.run, self.model, self.show, self.split, self.draws = run, model, show, split, draws
         train, test = (Samples(data.raw, data.labels) for data in (split.train, split.test))
-        self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
         show({"measuring": "extractor"})
-        self.meter = ImageMeter(train, test, _extractor(run, split.train, model), self.draws)
+        self.meter = ImageMeter(train, test, _extractor(run, split.train, model), draws, other)
         self.first: Tensor | None = None
 
     def table(self) -> Table:
@@ -126,9 +147,8 @@ class _Images:
 class _Points:
     """Figures of a model of points."""
 
-    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show) -> None:
-        self.run, self.model, self.show, self.split = run, model, show, split
-        self.draws = Draws(len(split.train), len(split.test), model.recipe.evaluate.draws, model.recipe.train.seed, _MOST)
+    def __init__(self, run: RunFolder, model: Trained, split: Split, show: Show, draws: Draws) -> None:
+        self.run, self.model, self.show, self.split, self.draws = run, model, show, split, draws
         self.meter = PointMeter(split.train.raw, split.test.raw, self.draws)
 
     def table(self) -> Table:

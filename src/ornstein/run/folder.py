@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     @property
+    def diagnostics_file(self) -> Path:
+        """Results of `diagnose`."""
+        return self.path / "diagnostics.json"
+
+    @property
     def has_checkpoints(self) -> bool:
         """Whether training has saved anything."""
         return self.checkpoints.is_dir() and any(self.checkpoints.glob("step-*"))

@@ -2,7 +2,8 @@
 """Pictures of samples: a grid, a strip of film that shows them come out of the noise, and PNG files that say how they were made.
 
 Images are uint8 arrays `(n, height, width)` or `(n, height, width, channels)` with 1 or 3 channels. They are enlarged
-by whole numbers without smoothing, as a picture of 16 pixels is otherwise a blur on a screen.
+by whole numbers without smoothing, as a picture of 16 pixels is otherwise a blur on a screen. A film strip shrinks what is larger than a
+frame of 64 pixels.
 
 A PNG file carries two `tEXt` chunks: `ornstein`, a JSON object of everything known about the picture, and
 `parameters`, the one line of `Name: value` pairs that image browsers for generated pictures read.
@@ -29,6 +30,7 @@ Images = NDArray[np.uint8]
 PAPER, INK, MUTED = 255, 26, 105  # grey levels of background, text and lesser text
 MARGIN, GAP = 12, 2
 _SMALL, _LARGE = 14, 16  # font sizes in pixels
+_FRAME = 64  # longer side of a frame of film in pixels, at most
 
 _LINE = {
     "steps": "Steps",
@@ -85,9 +87,8 @@ def film(x: Images, x0: Images, times: Sequence[float], columns: int = 12) -> Im
             "x and x0 must have one shape (moves, k, height, width[, channels]), with one time per move and at least 2 columns."
         )
     shown = np.unique(np.linspace(0, len(x) - 1, min(columns, len(x))).round().astype(int))
-    count, side = x.shape[1], max(x.shape[2:4])
-    scale = enlargement(side)
-    blocks = [_enlarged(_checked(part[shown].swapaxes(0, 1).reshape(-1, *part.shape[2:])), scale) for part in (x, x0)]
+    count = x.shape[1]
+    blocks = [_framed(_checked(part[shown].swapaxes(0, 1).reshape(-1, *part.shape[2:]))) for part in (x, x0)]
     height, width = blocks[0].shape[1:3]
     block, title = count * (height + GAP) - GAP, _LARGE + 10
     bottom = MARGIN + 2 * (title + block) + MARGIN
@@ -157,6 +158,16 @@ def _checked(images: Images) -> Images:
 
 def _enlarged(images: Images, scale: int) -> Images:
     return images.repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def _framed(images: Images) -> Images:
+    """Images whose longer side is a frame's, or the next below that whole enlargement gives."""
+    height, width = images.shape[1:3]
+    side = max(height, width)
+    if side <= _FRAME:
+        return _enlarged(images, enlargement(side, _FRAME))
+    size = (max(1, round(width * _FRAME / side)), max(1, round(height * _FRAME / side)))
+    return np.stack([np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX)) for image in images])
 
 
 def _canvas(cells: Images, height: int, width: int) -> Image.Image:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ornstein.base.errors import OrnsteinError
 from ornstein.base.files import write_text
 from ornstein.run.page import shown
+from ornstein.run.page.diagnosed import diagnosed
 from ornstein.run.page.document import command, document, facts, missing
 from ornstein.run.page.markup import Markup, join, tag
 from ornstein.run.page.measured import table, tiles
@@ -55,6 +56,7 @@ def _next(story: Story, run: str) -> Markup:
     commands += [
         (f"ornstein sample {run} -n 16{label}{guidance} --steps 10 --seed 0", "Draw samples; each depends on its own seed alone."),
         (f"ornstein evaluate {run}", "Measure the model and rewrite this page."),
+        (f"ornstein diagnose {run}", "Show where loss and errors come from, and what fewer steps cost."),
         (f"ornstein train {run}/recipe.yaml --out {beside} --init-from {run}", "Start another run from these weights."),
         (f"ornstein train {run}/recipe.yaml --out {beside} train.seed=1", "Train the same recipe afresh with another seed."),
     ]
@@ -76,6 +78,7 @@ _PARTS = (
     _Part("noticed", "What was noticed", noticed),
     _Part("training", "Training", shown.training),
     _Part("measured", "Measured", table),
+    _Part("diagnosed", "Taken apart", diagnosed),
     _Part("closest", "Closest training images", shown.closest, images_only=True),
     _Part("recipe", "Recipe", _recipe),
     _Part("next", "How to go on", _next),

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ornstein.evaluate.kinds import KINDS, METHOD, kind_of
+from ornstein.run.page.by_level import by_level
 from ornstein.run.page.document import bullets, code, facts, missing
 from ornstein.run.page.markup import Markup, join, tag
 from ornstein.run.page.scales import Log, measured, number
-from ornstein.run.page.sources import KINDS, Figure, Source, kind_of
+from ornstein.run.page.sources import Figure, Source
 from ornstein.run.page.story import Story
 from ornstein.run.plots import Axis, Mark, dot_plot
 
@@ -48,8 +50,10 @@ def table(story: Story, run: str) -> Markup:
         "The first column is the floor: what real data score against other real data. ↓ less is better, ↑ more is better, "
         "± is the standard deviation over the draws, × the multiple of the floor."
     )
+    if any(figure.low is not None for source in sources for figure in source.figures.values()):
+        intro += f" Ranges are {METHOD}."
     shown = tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="table")
-    return join(tag("p", intro), facts(identity), shown, bullets(_remarks(sources, names)), _ratios(sources))
+    return join(tag("p", intro), facts(identity), shown, bullets(_remarks(sources, names)), _ratios(sources), by_level(story, run))
 
 
 def figure_text(name: str, value: float) -> str:
@@ -83,11 +87,13 @@ def _heading(sources: Sequence[Source], name: str) -> Markup:
 
 
 def _cell(source: Source, name: str) -> Markup:
-    """Value, then its spread and its multiple of the floor in small print; a dash where there is none."""
+    """Value, then its interval, or else its spread, and its multiple of the floor in small print; a dash where there is none."""
     figure = source.figures.get(name, Figure())
     if figure.value is None:
         return tag("td", "–", class_=_look(source))
     small = [f"± {_spread(name, figure.spread)}"] if figure.spread is not None else []
+    if figure.low is not None and figure.high is not None:
+        small = [f"{figure_text(name, figure.low)} to {figure_text(name, figure.high)}"]
     small += [_multiple(figure.ratio)] if figure.ratio is not None and kind_of(name).better == "lower" else []
     return tag("td", figure_text(name, figure.value), *(tag("small", text) for text in small), class_=_look(source))
 

@@ -9,37 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ornstein.base.errors import CheckpointError
-
-
-class Kind(NamedTuple):
-    """How a figure is shown: its title, which way is better ("lower", "higher" or ""), and whether as a share of 100 or of 1."""
-
-    title: str
-    better: str
-    whole: int = 1
-
-
-KINDS = {
-    "frechet": Kind("Frechet", "lower"),
-    "kernel": Kind("kernel", "lower"),
-    "energy": Kind("energy", "lower"),
-    "sliced_wasserstein": Kind("sliced W", "lower"),
-    "precision": Kind("precision", "higher"),
-    "recall": Kind("recall", "higher"),
-    "density": Kind("density", "higher"),
-    "coverage": Kind("coverage", "higher"),
-    "accuracy": Kind("accuracy", "higher", 100),
-    "nearest": Kind("nearest", "higher"),
-    "copies": Kind("copies", "lower", 100),
-}
-
-
-def kind_of(name: str) -> Kind:
-    """The kind of a figure, a plain one for a name not known."""
-    return KINDS.get(name, Kind(name.replace("_", " "), ""))
 
 
 @dataclass(frozen=True)
@@ -52,6 +24,8 @@ class Figure:
     words: str = ""
     conditions: str = ""
     reason: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +66,8 @@ def _source(row: dict[str, Any], place: int) -> Source:
 
 
 def _figure(metric: dict[str, Any]) -> Figure:
-    value, spread, ratio = (numeric(metric.get(key)) for key in ("value", "spread", "ratio_to_floor"))
+    value, spread, ratio, low, high = (numeric(metric.get(key)) for key in ("value", "spread", "ratio_to_floor", "low", "high"))
     conditions = [f"{key} {metric[key]}" for key in ("n", "draws", "seed") if metric.get(key) is not None]
     conditions += [str(metric["eye"])] if metric.get("eye") else []
     words = str(metric.get("identity") or "").partition(":")[0]
-    return Figure(value, spread, ratio, words, ", ".join(conditions), str(metric.get("reason") or ""))
+    return Figure(value, spread, ratio, words, ", ".join(conditions), str(metric.get("reason") or ""), low, high)

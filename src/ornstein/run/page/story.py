@@ -127,6 +127,11 @@ class Story:
         return read_json(self.folder.evaluation_file) if self.folder.evaluation_file.exists() else {}
 
     @cached_property
+    def diagnostics(self) -> Record:
+        """diagnostics.json; empty where the run was not diagnosed. Raises CheckpointError where it is damaged."""
+        return read_json(self.folder.diagnostics_file) if self.folder.diagnostics_file.exists() else {}
+
+    @cached_property
     def sources(self) -> list[Source]:
         """What was measured, the floor first; none where the run was not evaluated. Raises CheckpointError."""
         return sources_of(self.evaluation)
