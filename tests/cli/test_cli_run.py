@@ -251,7 +251,7 @@ def test_what_is_no_run_is_refused(call: Call, tmp_path: Path, command: str) -> 
 
 
 def test_json_stays_pure_when_something_prints(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(folder: Path, show: Any, checkpoint: str) -> dict[str, Any]:
+    def noisy(folder: Path, show: Any, checkpoint: str, *options: Any) -> dict[str, Any]:
         sys.stdout.write("a library says hello\n")
         return {"text": "figures"}
 
@@ -262,7 +262,7 @@ def test_json_stays_pure_when_something_prints(call: Call, run: Path, monkeypatc
 
 
 def test_demo_trains_draws_and_measures_and_uses_its_run_again(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def figures(folder: Path, show: Any, checkpoint: str) -> dict[str, Any]:
+    def figures(folder: Path, show: Any, checkpoint: str, *options: Any) -> dict[str, Any]:
         return {"text": f"figures of {folder}"}
 
     monkeypatch.setattr("ornstein.run.evaluate.evaluate", figures)  # measuring itself takes eight seconds

@@ -23,7 +23,7 @@ def normal(n: int, dim: int, *key: int | str) -> Tensor:
 
 
 def sliced(x: Tensor, y: Tensor) -> float:
-    slices = directions(x.shape[1], replicates.SLICES)
+    slices = directions(x.shape[1], replicates.SLICES)[:, : replicates.SLICES]
     return math.sqrt(float(wasserstein_1d(x @ slices, y @ slices).mean()))
 
 

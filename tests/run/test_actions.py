@@ -13,6 +13,8 @@ import torch
 from run_world import DIGITS, POINTS, recipe
 
 from ornstein.base.errors import CheckpointError, UsageError
+from ornstein.run import curves as by_level
+from ornstein.run import evaluate as measuring
 from ornstein.run.draw import DrawOptions, draw
 from ornstein.run.evaluate import evaluate
 from ornstein.run.folder import RunFolder
@@ -157,10 +159,18 @@ def test_a_new_run_can_start_from_the_weights_of_another(digits: Path, tmp_path:
         run(recipe(DIGITS, "network.channels=[8, 16]"), tmp_path / "other", init_from=digits)
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals and curves from as little as they can be made of."""
+    for place, name, value in ((measuring, "_FEW", 8), (measuring, "_MANY", 8), (by_level, "LEVELS", 2), (by_level, "MOST", 24)):
+        monkeypatch.setattr(place, name, value)
+
+
+@pytest.mark.usefixtures("few")
 def test_evaluation_and_report(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "measured"
     shutil.copytree(digits, folder)
-    told = evaluate(folder, lambda _: None)
+    told = evaluate(folder, lambda _: None, full=True)
     stored = json.loads((folder / "evaluation.json").read_text())
     assert stored == json.loads(json.dumps(told))
     assert [row["name"] for row in stored["rows"]] == ["real train", "model", "model, guided", "class Gaussians", "noisy copies"]
@@ -169,15 +179,32 @@ def test_evaluation_and_report(digits: Path, tmp_path: Path) -> None:
             assert metric["n"] == 897
             assert metric["seed"] == 0
             assert metric["eye"]
+            assert metric["low"] <= metric["value"] <= metric["high"]
+    curves = stored["by_level"]["curves"]
+    ways = [(kind, name) for name in ("given the class", "without a class") for kind in ("estimate", "reconstruction")]
+    assert [(curve["kind"], curve["name"]) for curve in curves] == ways
+    for curve in curves:
+        for figure in (curve["squared_error"], curve["accuracy"]):
+            assert all(low <= value <= high for low, value, high in zip(figure["low"], figure["value"], figure["high"], strict=True))
+            assert len(figure["value"]) == 2
     assert stored["rows"][0]["metrics"]["frechet"]["value"] < stored["rows"][1]["metrics"]["frechet"]["value"]
     for name in ("film.png", "nearest.png", "samples/report/grid.png"):
         assert read_metadata(folder / name)["recipe_hash"] == stored["recipe_hash"] == RunFolder(folder).recipe().hash
     page = report(folder).read_text()
     assert page.count("data:image/png;base64,") >= 3
     again = evaluate(folder, lambda _: None)
-    assert again["rows"] == told["rows"]
+    assert again == told  # what only --full measures is kept as long as the model is the same
+    assert measuring._kept(RunFolder(folder), {**again, "model_hash": "another"}) == {}
 
 
+def test_weights_that_cannot_be_used_are_refused_before_anything_is_measured(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(CheckpointError, match="not a readable safetensors"):
+        evaluate(digits, lambda _: None, inception=tmp_path / "weights.pth")
+    assert not (digits / "evaluation.json").exists()
+
+
+@pytest.mark.usefixtures("few")
 def test_points_train_sample_and_measure(tmp_path: Path) -> None:
     folder = tmp_path / "points"
     run(recipe(POINTS), folder)
@@ -186,8 +213,11 @@ def test_points_train_sample_and_measure(tmp_path: Path) -> None:
     assert made["samples"].dtype == np.float32
     alone = drawn(folder, tmp_path / "alone", count=1, seed=12)
     assert np.array_equal(alone["samples"][0], made["samples"][3])
-    rows = evaluate(folder, lambda _: None)["rows"]
-    assert {"sliced_wasserstein", "energy"} <= set(rows[0]["metrics"])
+    told = evaluate(folder, lambda _: None, full=True)
+    assert {"sliced_wasserstein", "energy"} <= set(told["rows"][0]["metrics"])
+    assert [set(curve) for curve in told["by_level"]["curves"]] == [{"kind", "name", "squared_error"}] * 2
+    with pytest.raises(UsageError, match="Inception looks at images"):
+        evaluate(folder, lambda _: None, inception=tmp_path / "weights.safetensors")
     assert "<svg" in report(folder).read_text()
 
 

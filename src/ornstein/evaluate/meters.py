@@ -75,9 +75,10 @@ class ImageMeter:
 
     def __init__(self, train: Samples, test: Samples, extractor: Extractor, draws: Draws, other: Eye | None = None) -> None:
         self.draws, self.extractor, self.train, self.other = draws, extractor, train, other
+        self.reference = test.at(draws.reference())
         self._originals = Originals(extractor.inputs.pixels(train.images))
-        self._reference = self._see(test.at(draws.reference()))
-        self._moments = Moments.of(self._reference.features)
+        self._real = self._see(self.reference)
+        self._moments = Moments.of(self._real.features)
         grid, most = extractor.inputs.grid, f", the first {CHECKED} of each draw" if draws.n > CHECKED else ""
         self._eyes = dict.fromkeys(_FEATURES, extractor.identity) | {"sliced_wasserstein": f"pixel means {grid}x{grid}"}
         self._eyes |= dict.fromkeys(("nearest", "copies"), f"pixel means {grid}x{grid}{most}")
@@ -106,7 +107,7 @@ class ImageMeter:
         drawn = [self._distances(seen) for seen in (first, *map(self._see, sets[1:]))]
         note = "Training images in the place of samples; class accuracy and score, nearest distance and copies of the test images."
         distances = self._metrics(drawn, self.draws.shared, self._distance_parts(first))
-        return self._row(FLOOR, note, distances | self._metrics([self._alone(self._reference)], 1, self._alone_parts(self._reference)))
+        return self._row(FLOOR, note, distances | self._metrics([self._alone(self._real)], 1, self._alone_parts(self._real)))
 
     def baselines(self) -> list[Row]:
         """Rows of class-conditional Gaussians and of noisy copies of training images."""
@@ -139,7 +140,7 @@ class ImageMeter:
 
     def _distances(self, seen: _Seen) -> Figures:
         """Figures against the reference."""
-        real = self._reference
+        real = self._real
         figures: dict[str, float | KernelDistance] = {
             "frechet": frechet_of(Moments.of(seen.features), self._moments),
             "kernel": kernel_distance(seen.features, real.features),
@@ -152,7 +153,7 @@ class ImageMeter:
 
     def _distance_parts(self, seen: _Seen) -> list[Part]:
         """The same of subsets."""
-        x, y = (_cut(item) for item in (seen, self._reference))
+        x, y = (_cut(item) for item in (seen, self._real))
         parts = [
             frechet_part("frechet", x.features, y.features),
             kernel_part("kernel", x.features, y.features, cubic),

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of many subsets of one comparison, as `intervals.Part`s: what can be worked out once for all subsets, is.
 
-Each agrees with the function of the same name on the kept items, to rounding; the sliced distance takes one orthonormal
-basis of directions (at least `SLICES`) in place of several.
+Each agrees with the function of the same name on the kept items, to rounding; the sliced distance takes `SLICES` directions.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from ornstein.evaluate.distances import Kernel, directions, frechet, quantile_cu
 from ornstein.evaluate.intervals import Part
 from ornstein.evaluate.scores import class_score
 
-SLICES = 64
+SLICES = 32
 _RIDGE = 1e-12  # of the mean variance, for a Cholesky factor where a covariance is singular
 _FAR = 8  # neighbours kept of each point, in multiples of k: half of them leaving, fewer than k stay once in a hundred million
 
@@ -99,13 +98,13 @@ class _Near:
 
     def radii(self, kept: Bool[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         """Radii of every point within each subset."""
-        place = (kept[:, self.index].cumsum(2) < self.k).sum(2).clamp_max(self.index.shape[1] - 1)
+        place = (kept[:, self.index].cumsum(2, dtype=torch.int16) < self.k).sum(2).clamp_max(self.index.shape[1] - 1)
         return self.distance.expand(len(kept), -1, -1).gather(2, place[..., None])[..., 0]
 
 
 def sliced_part(name: str, x: Points, y: Others) -> Part:
     """`sliced_wasserstein`."""
-    slices = directions(x.shape[1], SLICES)
+    slices = directions(x.shape[1], SLICES)[:, :SLICES]
     (low_x, order_x), (low_y, order_y) = ((points @ slices).T.sort(1) for points in (x, y))
 
     def part(kept_x: Tensor, kept_y: Tensor) -> dict[str, Tensor]:

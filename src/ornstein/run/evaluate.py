@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ornstein.base.errors import CheckpointError, UsageError
-from ornstein.base.files import write_bytes, write_json
+from ornstein.base.files import read_json, write_bytes, write_json
 from ornstein.data.dataset import Dataset, Split
 from ornstein.evaluate.extractor import Extractor
 from ornstein.evaluate.inception import Inception
@@ -59,10 +59,21 @@ def evaluate(folder: Path, show: Show, checkpoint: str = "newest", full: bool = 
     if full:
         document["by_level"] = curves(model, split, measured.meter.extractor if isinstance(measured, _Images) else None, show)
     document["text"] = table.text()
+    document = _kept(run, document) | document
     _illustrate(run, model, measured)
     picture(model, run, lambda _: None)
     write_json(run.evaluation_file, document)
     return document
+
+
+def _kept(run: RunFolder, document: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier evaluation of the same weights under the same recipe holds beyond this one: figures that take a word to be made."""
+    try:
+        before = read_json(run.evaluation_file)
+    except CheckpointError:
+        return {}
+    same = all(before.get(key) == document[key] for key in ("format", "model_hash", "recipe_hash"))
+    return before if same else {}
 
 
 def _inception(model: Trained, weights: Path | None) -> Inception | None:

@@ -23,6 +23,7 @@ WIDTH, HEIGHT = 480.0, 310.0
 LETTER = 7.0  # mean width of a letter at the plot's font size of 13
 BOLD = 8.0  # mean width of a bold digit
 LINE = 18.0
+_WIDE = frozenset("mwMW+%")  # letters half as wide again
 MOST = 400  # points kept of a line
 DOTS = 1500  # points kept of a cloud
 LOOKS = ("line", "dashed", "faint")
@@ -197,7 +198,7 @@ def _legend(keys: Sequence[_Key]) -> tuple[Markup, float]:
     """A swatch and a name per entry, in as many rows as they need; with the height used."""
     x, y, parts = 2.0, 14.0, []
     for key in keys:
-        width = 26 + LETTER * len(key.name) + 18
+        width = 26 + LETTER * (len(key.name) + sum(letter in _WIDE for letter in key.name) / 2) + 18
         if x > 2 and x + width > WIDTH:
             x, y = 2.0, y + LINE
         swatch = f"M{x + 12:.1f} {y - 4.5:.1f}h0" if key.look == "points" else f"M{x:.1f} {y - 4.5:.1f}h20"

@@ -29,7 +29,7 @@ def diagnosed(story: Story, run: str) -> Markup:
             _paths(known["paths"]),
             _steps(known["discretisation"]),
         ]
-        return join(_summary(known), tag("div", *plots, class_="pair"))
+        return join(_summary(known), tag("div", *plots, class_="pair after"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError("diagnostics.json holds no diagnosis.", "Run `ornstein diagnose` on the run again.") from error
 
@@ -93,7 +93,7 @@ def _schedule(schedule: Mapping[str, Any]) -> list[Markup]:
 
 
 def _paths(paths: Mapping[str, Any]) -> Markup:
-    series = [Series("turning", paths["u"], paths["turning_rate"], 4)]
+    series = [Series("turning", paths["u"][::-1], paths["turning_rate"][::-1], 4)]
     axis = Axis("share of noise u = sigma/(alpha + sigma)")
     drawn = line_plot("Turning of the paths", series, axis, Axis("rad per unit of u", _log_or_linear(series)))
     text = (
