@@ -60,7 +60,7 @@ def test_a_frechet_replicate_of_singular_features() -> None:
     kept = Halves(90, 1, seed=1, count=2).kept()
     found = replicates.frechet_part("frechet", x, y)(*kept)["frechet"]
     for i, j, value in zip(*kept, found, strict=True):
-        assert float(value) == pytest.approx(frechet(x[i], y[j]), rel=1e-4)
+        assert float(value) == pytest.approx(frechet(x[i], y[j]), rel=1e-9)
 
 
 def test_subsets_are_of_the_promised_sizes_and_the_reference_ones_are_everyones() -> None:

@@ -204,7 +204,7 @@ def test_intervals_are_shown_in_the_place_of_spreads(run: Path) -> None:
     ranged = replace(figure("frechet", 0.055), low=0.0512, high=0.0621)
     write_evaluation(run, evaluated.Row("model", "", {"frechet": ranged}))
     tree = page(run)
-    assert table(tree)["Frechet distance of the features ↓"][1] == "0.0550 0.0512 to 0.0621 1.10×"
+    assert table(tree)["Frechet distance of the features ↓"][1] == "0.0550 0.0512–0.0621 1.10×"
     assert "95 % percentile intervals" in words(section(tree, "measured"))
 
 

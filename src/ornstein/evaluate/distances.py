@@ -8,8 +8,8 @@ arXiv 1706.08500, eq. 6), without a square root taken at the end:
 
 The last trace is the sum of the singular values of S^1/2 S'^1/2. Read off there, it stays exact to rounding where a
 covariance is singular, while eigenvalues of the product would pass their rounding errors through a square root. Any
-factors with S = A^T A and S' = B^T B serve for the roots, as A B^T has the same singular values; with fewer points than
-dimensions the centred points over sqrt(n - 1) themselves are the smaller factors.
+factors with S = A^T A and S' = B^T B serve for the roots, as A B^T has the same singular values: Cholesky's where a covariance
+is far from singular, and with fewer points than dimensions the centred points over sqrt(n - 1).
 
 Kernel distance: the unbiased estimate of the squared maximum mean discrepancy (Gretton et al. 2012, lemma 6)
 
@@ -38,6 +38,7 @@ from torch import Tensor
 from ornstein.base.keys import generator_of, permutation
 
 ENTRIES = 1 << 22  # numbers of an n x m table held at once
+_SOUND = 1e-6  # least ratio of the smallest to the largest pivot of a Cholesky factor that is used
 
 Kernel = Callable[[Float[Tensor, "n d"], Float[Tensor, "m d"]], Float[Tensor, "n m"]]
 
@@ -68,7 +69,14 @@ class Moments:
 
 
 def _root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
-    """Symmetric square root; eigenvalues below rounding error of the largest count as 0, so a null space stays null."""
+    """A with A A^T the covariance: Cholesky's, or else the symmetric root without a null space.
+
+    In that, eigenvalues below rounding error of the largest count as 0, so that a null space stays null.
+    """
+    lower, failed = torch.linalg.cholesky_ex(covariance)
+    scales: Tensor = lower.diagonal()
+    if not bool(failed) and bool(scales.min() > _SOUND * scales.max()):
+        return lower
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
     threshold = values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
     root: Tensor = (vectors * torch.where(values > threshold, values, 0).sqrt()) @ vectors.T
@@ -77,7 +85,7 @@ def _root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 
 def frechet_of(a: Moments, b: Moments) -> float:
     """Frechet distance (squared, as is usual) of the Gaussians with these moments; >= 0 up to rounding."""
-    cross = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
+    cross = torch.linalg.svdvals(_root(a.covariance).T @ _root(b.covariance)).sum()
     return float((a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * cross)
 
 

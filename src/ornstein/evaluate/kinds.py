@@ -50,7 +50,7 @@ KINDS = {
     "recall": _share("recall", f"recall ({NEIGHBOURS} neighbours)"),
     "density": Kind("density", f"density ({NEIGHBOURS} neighbours)", "higher"),
     "coverage": _share("coverage", f"coverage ({NEIGHBOURS} neighbours)"),
-    "class_score": Kind("class score", "exp of the mean KL divergence of an image's class law from their mean, by the extractor", "higher"),
+    "class_score": Kind("class score", "class score (exp of the mean KL divergence of an image's class law from their mean)", "higher"),
     "accuracy": _share("accuracy", "class accuracy", whole=100),
     "nearest": Kind("nearest", "median distance to the nearest training image, over that image's own nearest distance", "higher"),
     "copies": _share("copies", f"share of the samples for which that ratio is below {COPY}", "lower", "it may be 0 at the floor", 100),

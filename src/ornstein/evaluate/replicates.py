@@ -17,7 +17,6 @@ from ornstein.evaluate.intervals import Part
 from ornstein.evaluate.scores import class_score
 
 SLICES = 32
-_RIDGE = 1e-12  # of the mean variance, for a Cholesky factor where a covariance is singular
 _FAR = 8  # neighbours kept of each point, in multiples of k: half of them leaving, fewer than k stay once in a hundred million
 
 Points = Float[Tensor, "n d"]
@@ -25,32 +24,13 @@ Others = Float[Tensor, "m d"]
 
 
 def frechet_part(name: str, x: Points, y: Others) -> Part:
-    """`frechet`; by Cholesky factors of the covariances where the subsets hold more points than dimensions."""
+    """`frechet`."""
 
     def part(kept_x: Tensor, kept_y: Tensor) -> dict[str, Tensor]:
         pairs = ((x[i], y[j]) for i, j in zip(kept_x, kept_y, strict=True))
-        return {name: torch.tensor([_frechet(*pair) for pair in pairs], dtype=torch.float64)}
+        return {name: torch.tensor([frechet(*pair) for pair in pairs], dtype=torch.float64)}
 
     return part
-
-
-def _frechet(x: Points, y: Others) -> float:
-    if min(len(x), len(y)) <= x.shape[1]:
-        return frechet(x, y)
-    (mean_x, root_x, trace_x), (mean_y, root_y, trace_y) = _moments(x), _moments(y)
-    cross = torch.linalg.svdvals(root_x.T @ root_y).sum()
-    return float((mean_x - mean_y).square().sum() + trace_x + trace_y - 2 * cross)
-
-
-def _moments(x: Points) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, L with L L^T the covariance, and its trace."""
-    mean = x.mean(0)
-    centred = x - mean
-    covariance = centred.T @ centred / (len(x) - 1)
-    trace = covariance.trace()
-    covariance.diagonal().add_(_RIDGE * trace / len(covariance) + torch.finfo(torch.float64).tiny)
-    root, failed = torch.linalg.cholesky_ex(covariance)
-    return mean, root if not failed else torch.linalg.cholesky(covariance + 1e3 * _RIDGE * trace * torch.eye(len(covariance))), trace
 
 
 def kernel_part(name: str, x: Points, y: Others, kernel: Kernel) -> Part:

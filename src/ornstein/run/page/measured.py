@@ -65,6 +65,14 @@ def _spread(name: str, value: float) -> str:
     return figure_text(name, value) if kind_of(name).whole == 100 else measured(value, 2)
 
 
+def _range(name: str, low: float, high: float) -> str:
+    """The ends of an interval, in little room: `0.87–0.91`, `95.9–96.9 %`, `−0.3 to 1.2`."""
+    between = " to " if low < 0 else "–"
+    if kind_of(name).whole == 100:
+        return f"{100 * low:.1f}{between}{100 * high:.1f} %"
+    return f"{measured(low)}{between}{measured(high)}"
+
+
 def _tile(words: str, name: str, figure: Figure, floor: float | None) -> Markup:
     value = 0.0 if figure.value is None else figure.value
     as_multiple = figure.ratio is not None and kind_of(name).better == "lower"
@@ -93,7 +101,7 @@ def _cell(source: Source, name: str) -> Markup:
         return tag("td", "–", class_=_look(source))
     small = [f"± {_spread(name, figure.spread)}"] if figure.spread is not None else []
     if figure.low is not None and figure.high is not None:
-        small = [f"{figure_text(name, figure.low)} to {figure_text(name, figure.high)}"]
+        small = [_range(name, figure.low, figure.high)]
     small += [_multiple(figure.ratio)] if figure.ratio is not None and kind_of(name).better == "lower" else []
     return tag("td", figure_text(name, figure.value), *(tag("small", text) for text in small), class_=_look(source))
 
