@@ -183,8 +183,8 @@ class LineLog:
             self._handle.close()
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a JSON-lines file; a last line that was cut off is left out, a missing file gives an empty list."""
+def read_lines(path: Path) -> list[Any]:
+    """What the lines of a JSON-lines file hold, usually objects; a last line that was cut off is left out, a missing file gives an empty list."""
     if not path.exists():
         return []
     text = path.read_bytes()

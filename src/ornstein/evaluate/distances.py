@@ -73,8 +73,9 @@ def _root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 
     In that, eigenvalues below rounding error of the largest count as 0, so that a null space stays null.
     """
+    lower: Tensor
     lower, failed = torch.linalg.cholesky_ex(covariance)
-    scales: Tensor = lower.diagonal()
+    scales = lower.diagonal()
     if not bool(failed) and bool(scales.min() > _SOUND * scales.max()):
         return lower
     values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
