@@ -184,7 +184,7 @@ class LineLog:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """What the lines of a JSON-lines file hold, usually objects; a last line that was cut off is left out, a missing file gives an empty list."""
+    """The lines of a JSON-lines file, usually objects; a last line that was cut off is left out, a missing file gives an empty list."""
     if not path.exists():
         return []
     text = path.read_bytes()

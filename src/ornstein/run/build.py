@@ -124,6 +124,13 @@ def plan_of(choice: Any, schedule: Schedule, moves: int) -> Plan:
     return plan
 
 
+def without_detours(choice: Any) -> Any:
+    """The section of the plan that churn, restart and resampling go around; a plain plan's own."""
+    while getattr(choice, "base", None) is not None:
+        choice = choice.base
+    return choice
+
+
 def guided(model: Denoiser, scale: float, interval: Sequence[float]) -> Denoiser:
     """The model with classifier-free guidance, or alone where the scale is 1; one that was distilled is only told the scale."""
     if isinstance(model, Model) and isinstance(model.telling, TimeAndScale):

@@ -17,7 +17,7 @@ from ornstein.evaluate.extractor import Extractor
 from ornstein.evaluate.intervals import Halves, around
 from ornstein.evaluate.replicates import mean_part
 from ornstein.model.condition import Cond
-from ornstein.run.build import codec_of, plan_of, solver_of
+from ornstein.run.build import codec_of, plan_of, solver_of, without_detours
 from ornstein.run.trained import Trained
 from ornstein.train.heldout import batch_of
 
@@ -38,7 +38,8 @@ def curves(model: Trained, split: Split, extractor: Extractor | None, show: Call
     schedule = model.model.process.schedule
     levels = middles(schedule, LEVELS)
     keys, size = Keys.for_draws(recipe.train.seed, 0, n, "curves"), min(n, recipe.sample.micro_batch)
-    plan = plan_of(settings.plan, schedule, settings.steps)
+    walked = without_detours(settings.plan)
+    plan = plan_of(walked, schedule, settings.steps)
     solver = solver_of(settings.solver)
     told: list[dict[str, Any]] = []
     for name, cond in _conditions(model, batch.cond).items():
@@ -51,7 +52,7 @@ def curves(model: Trained, split: Split, extractor: Extractor | None, show: Call
             told.append({"kind": kind, "name": name, **_summary(found, batch.x0, labels, codec, extractor, recipe.train.seed)})
     about = {"n": n, "seed": recipe.train.seed, "t": [float(level.t) for level in levels]}
     about |= {"log_snr": [float(level.log_snr) for level in levels], "data_variance": float(batch.x0.double().var(0).mean())}
-    rule = f"{settings.steps} steps of {settings.solver.kind} on a {settings.plan.kind} plan"
+    rule = f"{settings.steps} steps of {settings.solver.kind} on a {walked.kind} plan"
     eye = None if extractor is None else extractor.identity
     return {**about, "reconstruction": rule, "eye": eye, "curves": told}
 

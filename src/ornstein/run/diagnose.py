@@ -24,7 +24,7 @@ from ornstein.evaluate.information import dealt, information, spectrum
 from ornstein.evaluate.shares import shares
 from ornstein.evaluate.straightness import flow_levels, path, straightness
 from ornstein.model.denoiser import Model
-from ornstein.run.build import codec_of, data_of, objective_of, plan_of, solver_of
+from ornstein.run.build import codec_of, data_of, objective_of, plan_of, solver_of, without_detours
 from ornstein.run.draw import labels_for
 from ornstein.run.folder import RunFolder
 from ornstein.run.recipe_parts import part_of
@@ -99,11 +99,12 @@ def _shares(model: Trained, split: Split) -> dict[str, Any]:
 def _schedule(model: Trained, variances: Tensor) -> dict[str, Any]:
     """Curves of the schedule and of the information in it, and how the recipe's plan deals it out."""
     schedule, settings = model.model.process.schedule, model.recipe.sample
+    walked = without_detours(settings.plan)
     t = torch.linspace(0.0, schedule.noisiest, _TIMES + 1, dtype=torch.float64)[1:]
     level = schedule.at(t)
     log_snr = schedule.log_snr(t)
     known = log_snr.isfinite()
-    plan = plan_of(settings.plan, schedule, settings.steps)
+    plan = plan_of(walked, schedule, settings.steps)
     moves = dealt(plan, variances)
     return {
         "t": t.tolist(),
@@ -112,7 +113,7 @@ def _schedule(model: Trained, variances: Tensor) -> dict[str, Any]:
         "log_snr": [value if sound else None for value, sound in zip(log_snr.tolist(), known.tolist(), strict=True)],
         "information": information(log_snr, variances).tolist(),
         "data_std": float(variances.mean().sqrt()),
-        "plan": {"kind": settings.plan.kind, "steps": settings.steps, **{key: value.tolist() for key, value in moves._asdict().items()}},
+        "plan": {"kind": walked.kind, "steps": settings.steps, **{key: value.tolist() for key, value in moves._asdict().items()}},
     }
 
 
@@ -146,14 +147,14 @@ def _solvers(model: Trained, more: Sequence[str]) -> dict[str, Any]:
 
 
 def _discretisation(model: Trained, start: Start, sections: dict[str, Any], std: float, tell: Callable[[str], None]) -> dict[str, Any]:
-    schedule, settings = model.model.process.schedule, model.recipe.sample
+    schedule, walked = model.model.process.schedule, without_detours(model.recipe.sample.plan)
     solvers = {name: solver_of(section) for name, section in sections.items()}
     reference = solver_of(part_of("solver", "heun"))
-    found = errors(start, solvers, lambda moves: plan_of(settings.plan, schedule, moves), _MOVES, reference, _FINE, std, tell)
+    found = errors(start, solvers, lambda moves: plan_of(walked, schedule, moves), _MOVES, reference, _FINE, std, tell)
     rows = {}
     for name, costs in found.costs.items():
         rows[name] = {"order": solvers[name].order, "observed": order(costs, found.floor), **_columns(costs)}
-    about = {"samples": len(start.x), "plan": settings.plan.kind, "reference": f"heun, {_FINE} moves", "floor": found.floor}
+    about = {"samples": len(start.x), "plan": walked.kind, "reference": f"heun, {_FINE} moves", "floor": found.floor}
     return {**about, "solvers": rows}
 
 
