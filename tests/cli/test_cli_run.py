@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,20 @@ def test_what_is_no_run_is_refused(call: Call, tmp_path: Path, command: str) -> 
     outcome = call(command, tmp_path)
     assert (outcome.code, outcome.out) == (2, "")
     assert "recipe.yaml" in outcome.err
+
+
+def test_diagnose_prints_its_findings_and_writes_the_page(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, tuple[str, ...]]] = []
+
+    def found(folder: Path, show: Any, checkpoint: str, count: int, solvers: Sequence[str]) -> dict[str, Any]:
+        asked.append((count, tuple(solvers)))
+        return {"text": "findings"}
+
+    monkeypatch.setattr("ornstein.run.diagnose.diagnose", found)
+    outcome = call("diagnose", run, "-n", "3", "--solver", "euler", "--solver", "ddim")
+    assert (outcome.code, outcome.out.splitlines()[0]) == (0, "findings")
+    assert call("diagnose", run, "--json").json["report"] == str(run / "report.html")
+    assert asked == [(3, ("euler", "ddim")), (64, ())]
 
 
 def test_json_stays_pure_when_something_prints(call: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from ornstein.base.keys import generator_of
 from ornstein.evaluate import replicates
 from ornstein.evaluate.coverage import coverage
 from ornstein.evaluate.distances import cubic, directions, frechet, kernel_distance, negative_distance, wasserstein_1d
-from ornstein.evaluate.intervals import Halves, Part, around, shared
+from ornstein.evaluate.intervals import Halves, Part, agreed, around, shared
 from ornstein.evaluate.scores import class_score
 
 
@@ -94,6 +94,14 @@ def test_an_interval_stays_within_the_range_of_its_figure() -> None:
     deviations = torch.linspace(-0.2, 0.2, 101, dtype=torch.float64)
     assert around(0.5, deviations) == pytest.approx((0.31, 0.69))
     assert around(0.95, deviations, 0.0, 1.0) == (pytest.approx(0.76), 1.0)
+
+
+def test_a_share_of_none_or_all_has_the_exact_binomial_end() -> None:
+    low, high = agreed(1.0, 40, 1.0)
+    assert high == 1.0
+    assert low**40 == pytest.approx(0.025)  # at that share, 40 of 40 agree in one case of forty
+    assert agreed(0.0, 40, 1.0) == (0.0, pytest.approx(1 - low))
+    assert agreed(0.3, 40, 1.0) == (0.3, 0.3)
 
 
 @pytest.mark.parametrize("name", ["frechet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("energy", "coverage"))])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.evaluate.distances import frechet, kernel_distance
+from ornstein.evaluate.distances import frechet, kernel_distance, kernel_distance_of_subsets
 
 fid = pytest.importorskip("torchmetrics.image.fid")
 kid = pytest.importorskip("torchmetrics.image.kid")
@@ -44,3 +44,18 @@ def test_kernel_distance(images: tuple[Tensor, Tensor]) -> None:
     theirs.update(real, real=True)
     theirs.update(fake, real=False)
     assert kernel_distance(Seen()(real), Seen()(fake)).value == pytest.approx(float(theirs.compute()[0]), rel=1e-6)
+
+
+def test_kernel_distance_of_subsets(images: tuple[Tensor, Tensor]) -> None:
+    real, fake = images
+    theirs = kid.KernelInceptionDistance(feature=Seen(), subsets=5, subset_size=80).set_dtype(torch.float64)
+    theirs.update(real, real=True)
+    theirs.update(fake, real=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        mean, spread = (float(value) for value in theirs.compute())
+        torch.manual_seed(0)
+        subsets = [(torch.randperm(300)[:80], torch.randperm(300)[:80]) for _ in range(5)]
+    ours = kernel_distance_of_subsets(Seen()(real), Seen()(fake), subsets)
+    assert ours.value == pytest.approx(mean, rel=1e-6)
+    assert ours.error == pytest.approx(spread, rel=1e-6)

@@ -106,10 +106,10 @@ def test_cells_and_text(table: Table) -> None:
 
 
 def test_intervals_stand_on_a_line_below_their_row(table: Table) -> None:
-    wide = row("model", metric("frechet", 2.5, low=2.25, high=2.75), metric("kernel", 0.5))
+    wide = row("model", metric("frechet", 2.5, low=2.25, high=2.75), metric("kernel", 0.1, low=-0.1, high=0.2))
     text = Table((table.rows[0], wide)).text()
     lines = text.splitlines()
-    assert re.match(r"  95 % +2.25 to 2.75 *$", lines[3])
+    assert re.match(r"  95 % +2.25-2.75 +-0.1 to 0.2 *$", lines[3])
     assert "half-sample" in text
     assert "half-sample" not in table.text()
 

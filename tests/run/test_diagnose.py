@@ -12,8 +12,10 @@ from run_world import DIGITS, POINTS, recipe
 from ornstein.base.errors import UsageError
 from ornstein.run import diagnose as action
 from ornstein.run.diagnose import diagnose
+from ornstein.run.recipe import Recipe
 from ornstein.run.report import report
 from ornstein.run.train import train
+from ornstein.run.yaml_strict import Document
 
 
 @pytest.fixture(scope="module", params=["digits", "points"])
@@ -67,3 +69,20 @@ def test_a_damaged_diagnosis_costs_its_own_section_only(run: Path) -> None:
     text = report(run).read_text()
     assert "holds no diagnosis" in text
     assert "Samples" in text
+
+
+@pytest.mark.parametrize(("objective", "jumps"), [("guidance", False), ("mean-flow", True)])
+def test_students_are_diagnosed_unless_they_jump(run: Path, tmp_path: Path, objective: str, jumps: bool) -> None:
+    if run.name != "points":
+        pytest.skip("one kind of data is enough")
+    short = {"steps": 2, "batch_size": 16, "warmup": 1, "evaluate_every": 2, "checkpoint_every": 2, "log_every": 1, "device": "cpu"}
+    document = {"name": "student", "train": short, "teacher": {"run": str(run)}, "objective": {"kind": objective}}
+    document["sample"] = {"solver": {"kind": "ddim"}, "steps": 2, "micro_batch": 16}
+    document["evaluate"] = {"solver": {"kind": "ddim"}}
+    train(Recipe.parse(Document(document)), tmp_path, resume=False, init_from=None, show=lambda _: None)
+    if jumps:
+        with pytest.raises(UsageError, match="jumps along the paths"):
+            diagnose(tmp_path, lambda _: None, count=2)
+        return
+    groups = diagnose(tmp_path, lambda _: None, count=2)["shares"]["groups"]
+    assert sum(group["gradient_share"] for group in groups) == pytest.approx(1)

@@ -9,6 +9,7 @@ and pixels enter as (p - 128) / 128.
 
 Weights are read from safetensors only, under the names that PyTorch ports of the network share (`Mixed_5b.branch1x1.conv.weight`,
 `fc.weight`, ...); every name and shape must be there. Figures carry the hash of the weights: an equal hash is an equal network.
+A `.pth` file becomes one by `safetensors.torch.save_file(torch.load(path, weights_only=True), "inception.safetensors")`.
 """
 
 from __future__ import annotations

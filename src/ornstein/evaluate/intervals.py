@@ -12,6 +12,9 @@ for weights of this kind). A replicate keeps m = n/2 reference items and n D/(D 
 measures them anew. The interval is percentile: the figure plus the 2.5 % and 97.5 % quantiles of the replicates' deviations
 from their own mean. Centring them takes out what a figure owes to its number of items.
 
+Where every item agrees, so that a share is 0 or 1 and all replicates are equal, the end away from it is the exact binomial one
+(Clopper & Pearson 1934): 1 - 0.025^(1/n) of n items.
+
 What it covers: the mean of the figure at this n, over samples of this model and test sets of this size. What it does not:
 training once more, another extractor. Where a distance is 0 in truth, its deviations are of second order, and the interval
 is too wide by up to sqrt(3) (as is that of every bootstrap).
@@ -81,6 +84,12 @@ def around(value: float, deviations: Float[Tensor, " b"], least: float = -math.i
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
     low, high = (value + deviations.double().quantile(tails)).clamp(least, most).tolist()
     return low, high
+
+
+def agreed(value: float, items: int, most: float) -> tuple[float, float]:
+    """The interval of a share of `items` independent items that is 0 or `most`; any other value alone."""
+    room = 1.0 - ((1 - LEVEL) / 2) ** (1.0 / items)
+    return (most - room if value == most else value), (room if value == 0.0 else value)
 
 
 def shared(draws: int, n: int, items: int) -> float:

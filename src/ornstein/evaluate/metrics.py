@@ -28,7 +28,7 @@ from torch import Tensor
 from ornstein.base.errors import DataError
 from ornstein.base.keys import permutation
 from ornstein.evaluate.distances import KernelDistance
-from ornstein.evaluate.intervals import Halves, around, shared
+from ornstein.evaluate.intervals import Halves, agreed, around, shared
 from ornstein.evaluate.kinds import KINDS, NEIGHBOURS
 
 Figures = Mapping[str, float | KernelDistance]
@@ -172,5 +172,8 @@ class Draws:
         metric = Metric(name, value, spread, error, self.n, len(values), self.seed, eye)
         if deviations is None or not bool(deviations.isfinite().all()):
             return metric
-        low, high = around(value, deviations, KINDS[name].least, KINDS[name].most)
+        kind = KINDS[name]
+        low, high = around(value, deviations, kind.least, kind.most)
+        if kind.most == 1.0 and low == high:
+            low, high = agreed(value, self.halves(1).base * len(values), kind.most)
         return replace(metric, low=low, high=high)

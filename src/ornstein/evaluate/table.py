@@ -25,6 +25,10 @@ def ratio_to_floor(metric: Metric, floor: Metric) -> tuple[float | None, str]:
     return (metric.value / floor.value, "") if floor.value > 0 else (None, "the floor is 0")
 
 
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g}{' to ' if low < 0 else '-'}{high:.3g}"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of figures, the first of them the floor."""
@@ -87,7 +91,7 @@ class Table:
         ends = [(metric.low, metric.high) if (metric := row.metrics.get(name)) is not None else (None, None) for name in self.names]
         if all(low is None for low, _ in ends):
             return []
-        return [f"  {100 * LEVEL:.0f} %", *("" if low is None or high is None else f"{low:.3g} to {high:.3g}" for low, high in ends)]
+        return [f"  {100 * LEVEL:.0f} %", *("" if low is None or high is None else _range(low, high) for low, high in ends)]
 
     def notes(self) -> list[str]:
         """What the rows and columns are, what every figure depends on, and why figures are missing; a sentence each."""

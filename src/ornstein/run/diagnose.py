@@ -28,6 +28,7 @@ from ornstein.run.build import codec_of, data_of, objective_of, plan_of, solver_
 from ornstein.run.draw import labels_for
 from ornstein.run.folder import RunFolder
 from ornstein.run.recipe_parts import part_of
+from ornstein.run.teacher import lesson_of, parts_of
 from ornstein.run.trained import Trained, trained
 from ornstein.sample.noise import SampleNoise
 from ornstein.train.heldout import batch_of
@@ -59,13 +60,16 @@ def diagnose(folder: Path, show: Show, checkpoint: str = "newest", count: int = 
     if count < 2:
         raise UsageError(f"Paths of {count} samples say nothing.", "Follow at least 2 samples.")
     model = trained(run, checkpoint, lambda sentence: show({"warning": sentence}))
+    if model.model.flow_map:
+        what = "This run's model jumps along the paths and does not follow them, so they cannot be taken apart."
+        raise UsageError(what, "Diagnose its teacher's run.")
     split = data_of(model.recipe)
     start = _start(model, count)
     x0 = codec_of(model.facts).encode(split.train.raw[permutation(len(split.train), model.recipe.train.seed, "spectrum")[:_SPECTRUM]])
     compared = _solvers(model, solvers)
     document = {"format": FORMAT, **model.identity(), "torch": torch.__version__, "device": str(model.device)}
     show({"measuring": "loss and gradient by noise level"})
-    document["shares"] = _shares(model, split)
+    document["shares"] = _shares(run, model, split, show)
     document["schedule"] = _schedule(model, spectrum(x0))
     show({"measuring": "sampling paths"})
     document["paths"] = _paths(model, start)
@@ -79,20 +83,21 @@ def diagnose(folder: Path, show: Show, checkpoint: str = "newest", count: int = 
 def _start(model: Trained, count: int) -> Start:
     """The samples of seeds 0.., from the prior, for the network in float32."""
     own = model.model
-    exact = Model(own.network, own.process, own.prediction, "fp32")
+    exact = Model(own.network, own.process, own.prediction, "fp32", own.telling)
     seeds = range(count)
     noise, cond = SampleNoise(seeds), labels_for(model.facts, None)(seeds)
     x = own.process.prior(model.facts.shape, noise.prior_keys()).to(model.device)
     return Start(exact, x, noise, None if cond is None else cond.to(model.device))
 
 
-def _shares(model: Trained, split: Split) -> dict[str, Any]:
+def _shares(run: RunFolder, model: Trained, split: Split, show: Show) -> dict[str, Any]:
     recipe = model.recipe
+    taught = {} if recipe.teacher is None else parts_of(lesson_of(recipe, run, model.facts, show, {}), recipe, run, show)
     count = min(len(split.train), _MOST)
     rows = permutation(len(split.train), recipe.train.seed, "diagnose")[:count]
     batch = batch_of(split.train, rows, codec_of(model.facts), model.device)
     keys = Keys.for_draws(recipe.train.seed, 0, count, "diagnose")
-    found = shares(objective_of(recipe), model.model, batch, keys, min(_GROUPS, count), min(recipe.train.batch_size, count))
+    found = shares(objective_of(recipe, **taught), model.model, batch, keys, min(_GROUPS, count), min(recipe.train.batch_size, count))
     return {"draws": count, "groups": [share._asdict() for share in found]}
 
 
