@@ -94,6 +94,10 @@ class GaussianMixture(World):
         parts = self._parts(x, level, label)
         return _mix(parts.log_joint, -_turn(self._axes, parts.z / parts.variance), x)
 
+    def logits(self, x: Tensor, level: Level) -> Float[Tensor, "batch k"]:
+        """The exact noisy classifier: log p(x_t, k) in nats, of which a softmax makes p(k | x_t)."""
+        return self._parts(x, level, None).log_joint.to(x)
+
     def _parts(self, x: Tensor, level: Level, label: Tensor | None) -> _Parts:
         points = x.flatten(1).to(self.means)[:, None, :]
         offset = points - over(level.alpha, points) * self.means

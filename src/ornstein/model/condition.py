@@ -58,6 +58,10 @@ class Cond:
         """The given rows of the batch."""
         return self._map(lambda _, value: value[rows])
 
+    def repeat(self, n: int) -> Cond:
+        """The one row of this condition n times."""
+        return self._map(lambda _, value: value.expand(n, *value.shape[1:]))
+
     def to(self, device: torch.device | str) -> Cond:
         """The same condition on a device."""
         return self._map(lambda _, value: value.to(device))

@@ -14,6 +14,7 @@ from ornstein.base.keys import seed_of
 from ornstein.base.registry import build
 from ornstein.codec.pixels import Codec, Coordinates, Pixels
 from ornstein.data.dataset import Split
+from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Denoiser, Model
 from ornstein.model.guidance import ClassifierFree
 from ornstein.model.telling import OneTime, Telling, TimeAndScale, TwoTimes
@@ -131,8 +132,10 @@ def without_detours(choice: Any) -> Any:
     return choice
 
 
-def guided(model: Denoiser, scale: float, interval: Sequence[float]) -> Denoiser:
+def guided(
+    model: Denoiser, scale: float, interval: Sequence[float] = (0.0, 1.0), rescale: float = 0.0, negative: Cond | None = None
+) -> Denoiser:
     """The model with classifier-free guidance, or alone where the scale is 1; one that was distilled is only told the scale."""
     if isinstance(model, Model) and isinstance(model.telling, TimeAndScale):
         return model.replaced(telling=TimeAndScale(scale))
-    return model if scale == 1.0 else ClassifierFree(model, scale, (interval[0], interval[1]))
+    return model if scale == 1.0 else ClassifierFree(model, scale, (interval[0], interval[1]), rescale, negative)

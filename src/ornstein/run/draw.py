@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +19,14 @@ from torch import Tensor
 
 from ornstein import __version__
 from ornstein.base.errors import UsageError
-from ornstein.base.files import write_bytes
+from ornstein.base.files import digest_of, write_bytes
 from ornstein.model.condition import Cond
+from ornstein.model.denoiser import Denoiser
 from ornstein.run.build import Facts, codec_of, guided, plan_of, schedule_of, solver_of
+from ornstein.run.control import NOTHING, Control
 from ornstein.run.folder import RunFolder
+from ornstein.run.given import given
+from ornstein.run.guides import check_class, guide_of, is_classifier
 from ornstein.run.pictures import enlargement, film, grid, png_bytes, save_png
 from ornstein.run.recipe import Recipe
 from ornstein.run.trained import Trained, trained
@@ -45,6 +50,9 @@ class DrawOptions:
         seed: of the first sample; sample i has seed + i.
         checkpoint: "newest", "best" or a step.
         out: folder to write to; None makes one under the run's `samples/`.
+        interval: times between which guidance acts.
+        rescale: share of the conditional answer's spread that guidance is given back.
+        control: who guides, what to start from and what to keep to.
     """
 
     count: int = 16
@@ -57,12 +65,17 @@ class DrawOptions:
     seed: int | None = None
     checkpoint: str = "newest"
     out: Path | None = None
+    interval: tuple[float, float] | None = None
+    rescale: float | None = None
+    control: Control = NOTHING
 
 
 def settled(recipe: Recipe, options: DrawOptions) -> Recipe:
     """The recipe with its `sample` section as the options say. Raises RecipeError or UsageError."""
     words: dict[str, str | float | None] = {"solver.kind": options.solver, "plan.kind": options.plan, "steps": options.steps}
-    words |= {"guidance": options.guidance, "seed": options.seed}
+    # What the recipe knows is how the model guides itself, so another guide leaves it at 1.
+    words |= {"guidance": 1.0 if options.control.guides else options.guidance, "seed": options.seed, "guidance_rescale": options.rescale}
+    words |= {"guidance_interval": None if options.interval is None else json.dumps(options.interval)}
     overrides = [f"sample.{key}={value}" for key, value in words.items() if value is not None]
     if options.steps is not None and options.evaluations is not None:
         raise UsageError("--steps and --evaluations were both given.", "Give one of them: moves, or a budget of denoiser calls.")
@@ -73,11 +86,17 @@ def settled(recipe: Recipe, options: DrawOptions) -> Recipe:
     return recipe.override([f"sample.steps={moves_within(solver_of(recipe.sample.solver), options.evaluations, plan)}"])
 
 
-def sampler(model: Trained, recipe: Recipe, condition: Callable[[Sequence[int]], Cond | None]) -> Sampler:
-    """The sampler that a recipe's `sample` section describes, for a trained model."""
+def sampler(
+    model: Trained,
+    recipe: Recipe,
+    condition: Callable[[Sequence[int]], Cond | None],
+    guide: Callable[[Denoiser], Denoiser] | None = None,
+) -> Sampler:
+    """The sampler that a recipe's `sample` section describes, for a trained model; `guide` takes the place of its guidance."""
     settings = recipe.sample
     plan = plan_of(settings.plan, model.model.process.schedule, settings.steps)
-    denoiser = guided(model.model, settings.guidance, settings.guidance_interval)
+    told = (settings.guidance, settings.guidance_interval, settings.guidance_rescale)
+    denoiser = guided(model.model, *told) if guide is None else guide(model.model)
     return Sampler(denoiser, solver_of(settings.solver), plan, model.facts.shape, condition, settings.micro_batch, model.device)
 
 
@@ -91,22 +110,30 @@ def draw(folder: Path, options: DrawOptions, show: Callable[[dict[str, Any]], No
 
     Raises UsageError, RecipeError, CheckpointError, StorageError.
     """
+    def say(sentence: str) -> None:
+        show({"warning": sentence})
+
     run = RunFolder.open(folder)
-    model = trained(run, options.checkpoint, lambda sentence: show({"warning": sentence}))
     if options.count < 1:
         raise UsageError(f"{options.count} samples cannot be drawn.", "Ask for at least one with -n.")
-    _check_label(model.facts, options.label)
+    options.control.check(options.label, options.guidance)
+    if is_classifier(run.recipe()):
+        raise UsageError(f"{folder} is a classifier and draws nothing.", f"Let it guide another run: --classifier {folder}")
+    model = trained(run, options.checkpoint, say)
     recipe = settled(model.recipe, options)
+    scale = model.recipe.sample.guidance if options.guidance is None else options.guidance
+    guide = guide_of(model, recipe.sample, options.control, scale, say)
+    check_class(guide.facts, options.label, "--label")
     seeds = range(recipe.sample.seed, recipe.sample.seed + options.count)
-    made = sampler(model, recipe, labels_for(model.facts, options.label))
+    made, told = given(sampler(model, recipe, labels_for(guide.facts, options.label), guide.wrap), model, options.control)
     pieces: list[Tensor] = []
     for piece in made.draw(seeds):
         pieces.append(piece)
         show({"drawn": sum(map(len, pieces)), "count": options.count})
-    labels = _labels(model.facts, options.label, seeds)
-    out = options.out if options.out is not None else run.samples / f"seed-{seeds.start}-{recipe.sample.solver.kind}-{recipe.sample.steps}"
-    metadata = metadata_of(model, recipe)
-    write_samples(out, codec_of(model.facts).decode(torch.cat(pieces)), labels, seeds, model.facts, metadata)
+    labels = _labels(guide.facts, options.label, seeds)
+    out = options.out if options.out is not None else run.samples / _name(recipe, seeds, options.control)
+    metadata = metadata_of(model, recipe) | guide.words | told
+    write_samples(out, codec_of(model.facts).decode(torch.cat(pieces)), labels, seeds, guide.facts, metadata)
     return {"samples": options.count, "out": str(out), "seeds": [seeds.start, seeds.stop - 1], **metadata}
 
 
@@ -126,7 +153,7 @@ def write_samples(
     metadata: dict[str, Any],
     reference: Tensor | None = None,
 ) -> None:
-    """Write `samples.npz`, and for images `grid.png` and one PNG per sample, each with its parameters.
+    """Write `samples.npz`, and for images `grid.png` and one PNG per sample, each with its parameters (in the archive: as JSON).
 
     Args:
         out: the folder, made when absent.
@@ -137,7 +164,7 @@ def write_samples(
         metadata: parameters that all of them share.
         reference: real data to store beside them, for a scatter plot.
     """
-    arrays = {"samples": _numpy(raw), "seeds": np.asarray(list(seeds), dtype=np.int64)}
+    arrays = {"samples": _numpy(raw), "seeds": np.asarray(list(seeds), dtype=np.int64), "parameters": np.asarray(json.dumps(metadata))}
     if labels is not None:
         arrays["labels"] = np.asarray(labels, dtype=np.int64)
     if reference is not None:
@@ -202,13 +229,10 @@ def _labels(facts: Facts, label: int | None, seeds: Sequence[int]) -> list[int] 
     return [seed % facts.classes if label is None else label for seed in seeds] if facts.classes else None
 
 
-def _check_label(facts: Facts, label: int | None) -> None:
-    if label is None:
-        return
-    if not facts.classes:
-        raise UsageError("This run has no classes, so --label says nothing to it.", "Leave --label out.")
-    if not 0 <= label < facts.classes:
-        raise UsageError(f"This run has no class {label}.", f"Give a label from 0 to {facts.classes - 1}.")
+def _name(recipe: Recipe, seeds: range, control: Control) -> str:
+    """Folder of a drawing that was not told where to write."""
+    plain = f"seed-{seeds.start}-{recipe.sample.solver.kind}-{recipe.sample.steps}"
+    return f"{plain}-{digest_of(control.given())[:8]}" if control.given() else plain
 
 
 def _numpy(raw: Tensor) -> NDArray[Any]:

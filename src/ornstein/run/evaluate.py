@@ -23,6 +23,8 @@ from ornstein.run.build import codec_of, data_of
 from ornstein.run.curves import curves
 from ornstein.run.draw import film_strip, labels_for, metadata_of, sampler, write_samples
 from ornstein.run.folder import RunFolder
+from ornstein.run.guides import is_classifier
+from ornstein.run.judge import judged
 from ornstein.run.pictures import enlargement, grid, save_png
 from ornstein.run.recipe import Recipe
 from ornstein.run.students import Way, drawing, few_ways, picture, unguided
@@ -52,6 +54,8 @@ def evaluate(folder: Path, show: Show, checkpoint: str = "newest", full: bool = 
     model = trained(run, checkpoint, lambda sentence: show({"warning": sentence}))
     other = _inception(model, inception)
     split = data_of(model.recipe)
+    if is_classifier(model.recipe):
+        return _judged(run, model, split, show)
     draws = _draws(model, split, full)
     measured = _Images(run, model, split, show, draws, other) if model.facts.kind == "image" else _Points(run, model, split, show, draws)
     table = measured.table()
@@ -62,6 +66,14 @@ def evaluate(folder: Path, show: Show, checkpoint: str = "newest", full: bool = 
     document = _kept(run, document) | document
     _illustrate(run, model, measured)
     picture(model, run, lambda _: None)
+    write_json(run.evaluation_file, document)
+    return document
+
+
+def _judged(run: RunFolder, model: Trained, split: Split, show: Show) -> dict[str, Any]:
+    """Measure a classifier and write `evaluation.json`."""
+    table = judged(model, split, show)
+    document = {**table.document(), **model.identity(), "torch": torch.__version__, "device": str(model.device), "text": table.text()}
     write_json(run.evaluation_file, document)
     return document
 

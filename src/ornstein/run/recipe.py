@@ -32,7 +32,7 @@ _COUNT = "[1, 1000000000]"
 _SEED = Annotated[int, within("[0, 9007199254740991]")]  # 2^53 - 1: what JSON keeps exactly
 _GUIDANCE = Annotated[float, within("[0, 100]")]
 _MOVES = Annotated[int, within("[1, 10000]")]
-_TIME = Annotated[float, within("[0, 1]")]
+_SHARE = Annotated[float, within("[0, 1]")]
 _SOLVER, _PLAN = part_of("solver", "dpm++2m"), part_of("plan", "uniform")
 
 
@@ -90,6 +90,7 @@ class Sample(Section):
         steps: moves.
         guidance: scale of classifier-free guidance; 1 is the conditional model alone.
         guidance_interval: times t between which guidance acts.
+        guidance_rescale: share of the conditional answer's spread that guidance is given back.
         micro_batch: rows computed together; part of what decides a sample's bits.
         seed: of the first sample.
     """
@@ -98,7 +99,8 @@ class Sample(Section):
     plan: Annotated[Part, OneOf("plan")] = _PLAN
     steps: _MOVES = 10
     guidance: _GUIDANCE = 1.0
-    guidance_interval: Annotated[tuple[_TIME, _TIME], Field(strict=False), AfterValidator(_in_order)] = (0.0, 1.0)
+    guidance_interval: Annotated[tuple[_SHARE, _SHARE], Field(strict=False), AfterValidator(_in_order)] = (0.0, 1.0)
+    guidance_rescale: _SHARE = 0.0
     micro_batch: Annotated[int, within("[1, 65536]")] = 64
     seed: _SEED = 0
 

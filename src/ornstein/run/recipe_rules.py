@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ornstein.run.recipe import Recipe
     from ornstein.run.recipe_parts import Part
 
+_CONVOLUTIONS = ("unet", "encoder")
+"""Networks whose levels halve the image."""
+
 
 def breaches(recipe: Recipe) -> Iterator[tuple[Rule, str]]:
     """Every rule that a recipe breaks, with what is wrong."""
@@ -46,15 +49,32 @@ def _same_world(recipe: Recipe) -> str | None:
     fits, given = traits("network", recipe.network), traits("data", recipe.data)
     if fits & given:
         return None
-    others = ", ".join(name for name in names("network") if entry("network", name).traits({}) & given)
+    others = ", ".join(_networks(recipe, "logits" in fits))
     return f"'{recipe.network.kind}' does not fit data of kind '{recipe.data.kind}'; what does: {others}"
+
+
+def _networks(recipe: Recipe, logits: bool) -> list[str]:
+    """Networks that fit the data, and put out logits or data as asked."""
+    given = traits("data", recipe.data)
+    every = ((name, entry("network", name).traits({})) for name in names("network"))
+    return [name for name, fits in every if fits & given and ("logits" in fits) == logits]
+
+
+def _purpose(recipe: Recipe) -> str | None:
+    wanted, network = "logits" in traits("objective", recipe.objective), recipe.network.kind
+    if wanted == ("logits" in traits("network", recipe.network)):
+        return None
+    has, lacks = ("data", "logits") if wanted else ("logits", "data")
+    others = ", ".join(_networks(recipe, wanted))
+    return f"'{network}' puts out {has}, and '{recipe.objective.kind}' needs {lacks}; what fits: {others}"
 
 
 def _channels(recipe: Recipe) -> str | None:
     network = recipe.network
-    if network.kind != "unet":
+    if network.kind not in _CONVOLUTIONS:
         return None
-    attending = {*network.attention, len(network.channels) - 1}  # the middle attends at the last level's width
+    middle = {len(network.channels) - 1} if network.kind == "unet" else set()  # which attends at the last level's width
+    attending = {*network.attention} | middle
     for level, count in enumerate(network.channels):
         if level in attending and count % network.head_width:
             return f"level {level} attends, and its {count} channels do not divide into heads of {network.head_width}"
@@ -63,13 +83,13 @@ def _channels(recipe: Recipe) -> str | None:
 
 def _attention(recipe: Recipe) -> str | None:
     network = recipe.network
-    beyond = [level for level in network.attention if level >= len(network.channels)] if network.kind == "unet" else []
+    beyond = [level for level in network.attention if level >= len(network.channels)] if network.kind in _CONVOLUTIONS else []
     return f"level {beyond[0]} does not exist; channels names levels 0 to {len(network.channels) - 1}" if beyond else None
 
 
 def _halvings(recipe: Recipe) -> str | None:
     network, size = recipe.network, getattr(recipe.data, "size", None)
-    if network.kind != "unet" or size is None:
+    if network.kind not in _CONVOLUTIONS or size is None:
         return None
     halvings = len(network.channels) - 1
     step = network.patch * 2**halvings
@@ -148,6 +168,7 @@ def _sampling_rules(name: str) -> Iterator[Rule]:
 _RULES = (
     Rule(("prediction.kind", "schedule"), _signal),
     Rule(("network.kind", "data.kind"), _same_world),
+    Rule(("network.kind", "objective.kind", "data.kind"), _purpose),
     Rule(("network.channels", "network.kind", "network.head_width", "network.attention"), _channels),
     Rule(("network.attention", "network.kind", "network.channels"), _attention),
     Rule(("data.size", "data.kind", "network.kind", "network.channels", "network.patch"), _halvings),

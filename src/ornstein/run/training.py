@@ -18,6 +18,7 @@ from ornstein.model.denoiser import Model
 from ornstein.run.build import Facts, codec_of, data_of, model_of, objective_of
 from ornstein.run.draw import class_grid, labels_for, metadata_of, sampler
 from ornstein.run.folder import RunFolder
+from ornstein.run.guides import is_classifier
 from ornstein.run.inherited_weights import start_from
 from ornstein.run.pictures import save_png
 from ornstein.run.recipe import Recipe
@@ -78,7 +79,7 @@ def run_trainer(recipe: Recipe, run: RunFolder, init_from: Path | None, show: Sh
 
 def _preview(recipe: Recipe, facts: Facts, codec: Codec, split: Split, run: RunFolder) -> Callable[[Model, int], Mapping[str, Any] | None]:
     """Draws the same seeds with the averaged weights each time, and compares them with the training images."""
-    if facts.kind != "image":
+    if facts.kind != "image" or is_classifier(recipe):
         return lambda model, step: None
     originals = Originals(pooled(split.train.raw, _GRID))
     count = _ROWS * facts.classes if 1 < facts.classes <= 12 else 4 * _ROWS

@@ -36,6 +36,7 @@ class Sampler(NamedTuple):
         condition: seeds of a batch -> its condition, or None.
         micro_batch: rows of the fixed micro-batch.
         device: where the network lives.
+        begin: seeds of a batch -> its states at the plan's first level; None draws them from the prior.
     """
 
     model: Denoiser
@@ -45,10 +46,12 @@ class Sampler(NamedTuple):
     condition: Callable[[Sequence[int]], Cond | None]
     micro_batch: int = 64
     device: torch.device | str = "cpu"
+    begin: Callable[[Sequence[int]], Tensor] | None = None
 
     def start(self, seeds: Sequence[int]) -> Tensor:
         """Where the samples of a batch of seeds start: `(batch, *shape)` at the plan's first level."""
-        return self.model.process.prior(self.shape, SampleNoise(seeds).prior_keys()).to(self.device)
+        drawn = self.model.process.prior(self.shape, SampleNoise(seeds).prior_keys()) if self.begin is None else self.begin(seeds)
+        return drawn.to(self.device)
 
     def steps(self, seeds: Sequence[int]) -> Iterator[Step]:
         """The moves of one batch of seeds, from the start on."""

@@ -31,4 +31,17 @@ ENTRIES = (
         "depth": Param(int, 4, "[1, 256]", "residual blocks"),
         "time_scale": _TIME_SCALE,
     }, wired=("dim", "classes", "vector", "features"), traits=traits("points")),
+    Entry("network", "encoder", "ornstein.network.encoder:Encoder", {
+        "channels": Param(tuple, (32, 64), "[4, 8192]", "channels per level, from the image's size downwards", length=(1, 8)),
+        "blocks": Param(int, 2, "[1, 32]", "residual blocks per level"),
+        "attention": Param(tuple, (), "[0, 7]", "levels with self-attention; 0 is the image's size", length=(0, 8)),
+        "head_width": Param(int, 32, "[1, 1024]", "channels per attention head"),
+        "dropout": Param(float, 0.0, "[0, 1)", "probability in training"),
+        "groups": Param(int, 32, "[1, 1024]", "of the normalisations, at most"),
+        "patch": Param(int, 1, "[1, 16]", "side of the squares of pixels that become channels"),
+    }, wired=("in_channels", "classes", "features"), traits=traits("image", "logits")),
+    Entry("network", "point-encoder", "ornstein.network.encoder:PointEncoder", {
+        "width": Param(int, 128, "[4, 65536]", "hidden width", multiple_of=2),
+        "depth": Param(int, 3, "[1, 256]", "residual blocks"),
+    }, wired=("dim", "classes", "features"), traits=traits("points", "logits")),
 )  # fmt: skip

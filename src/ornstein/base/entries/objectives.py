@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ornstein.base.parts import SIGMA_DATA, Entry, Param
+from ornstein.base.parts import SIGMA_DATA, Entry, Param, traits
 
 _TIMES, _WEIGHTING = "ornstein.objective.times", "ornstein.objective.weighting"
 _START = Param(float, 1e-5, "[0.000001, 0.1]", "smallest time")
@@ -29,4 +29,6 @@ ENTRIES = (
     Entry("objective", "matching", "ornstein.objective.matching:Matching", {
         "condition_drop": Param(float, 0.0, "[0, 1]", "probability with which an example loses its condition"),
     }, parts={"times": ("times", "stratified"), "weighting": ("weighting", "simple")}),
+    Entry("objective", "classification", "ornstein.objective.classification:Classification",
+          parts={"times": ("times", "stratified")}, traits=traits("logits")),
 )  # fmt: skip

@@ -25,6 +25,8 @@ from ornstein.run.plots import Axis, Cloud, Mark, Series, line_plot, scatter
 
 def samples(story: Story, run: str) -> Markup:
     """The sample grid, or the cloud of sampled points beside the data."""
+    if story.setting("objective", "kind") == "classification":
+        return missing("This run tells classes apart; ", code(f"ornstein sample RUN --classifier {run}"), " lets it guide another run.")
     if story.is_points:
         return _points(story, run)
     path = story.grid()
