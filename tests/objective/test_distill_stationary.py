@@ -29,7 +29,7 @@ from ornstein.objective.distill.mean_flow import MeanFlow
 from ornstein.objective.distill.moves import joined, moved
 from ornstein.objective.distill.progressive import Progressive
 from ornstein.objective.distill.reflow import Pairs, Reflow
-from ornstein.objective.distill.spans import Anywhere, Clean, Gap, Grid, Halving, levels
+from ornstein.objective.distill.spans import Anywhere, Clean, Gap, Grid, Halving, Moves, levels
 from ornstein.objective.record import Batch, Objective
 from ornstein.objective.times import Uniform
 from ornstein.objective.weighting import EdmWeight
@@ -210,6 +210,12 @@ def test_the_teachers_move_is_of_second_order() -> None:
         return float((moved(process, x, teacher.between(x, x, t, r, Cond()), t, r) - mapped(x, t, r)).abs().max())
 
     assert error(0.9) / error(0.95) == pytest.approx(8.0, rel=0.15)  # local error of order 3
+    def over_moves(moves: int) -> float:
+        following = FromTeacher(WORLD.denoiser(GaussianProcess(EDM())), moves)
+        t, r = levels(EDM(), *(torch.full((N,), value, dtype=torch.float64) for value in (0.8, 0.3)))
+        return float((moved(process, x, following.between(x, x, t, r, Cond()), t, r) - mapped(x, t, r)).abs().max())
+
+    assert over_moves(16) / over_moves(32) == pytest.approx(4.0, rel=0.15)
     t, clean = levels(EDM(), torch.tensor([0.5], dtype=torch.float64), torch.tensor([0.0], dtype=torch.float64))
     assert teacher.between(x[:1], x[:1], t, clean, Cond()).equal(WORLD.expectation(x[:1], t))
 
@@ -238,6 +244,9 @@ def test_gaps() -> None:
     assert set(ratios) <= {0.1, 2.575, 5.05, 7.525, 10.0}
     assert bool((before[nodes / (1.0 - nodes) < 0.11] == 0.0).all())
     assert bool((before < nodes).all())
+    start, end = Moves(4)(Flow(), torch.tensor([0.01, 0.25, 0.26, 1.0], dtype=torch.float64), 0.0)
+    assert start.tolist() == [0.25, 0.25, 0.5, 1.0]
+    assert end.tolist() == [0.0, 0.0, 0.25, 0.75]
 
 
 def test_goals() -> None:

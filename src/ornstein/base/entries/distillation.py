@@ -31,7 +31,9 @@ def _student(*words: str) -> Callable[[Mapping[str, Any]], Traits]:
 
 ENTRIES = (
     Entry("drift", "data", f"{_ROOM}.drift:FromData"),
-    Entry("drift", "teacher", f"{_ROOM}.drift:FromTeacher", wired=("teacher",)),
+    Entry("drift", "teacher", f"{_ROOM}.drift:FromTeacher", {
+        "moves": Param(int, 1, "[1, 1000]", "steps of the teacher where it is followed over a gap"),
+    }, wired=("teacher",)),
 
     Entry("gap", "halving", f"{_ROOM}.spans:Halving", {
         "stages": Param(int, 8, "[1, 64]", "equal parts of the training"),
@@ -39,6 +41,7 @@ ENTRIES = (
         "widening": Param(float, 8.0, "[0, 1000]", "how much wider it is at low noise"),
         "sharpness": Param(float, 1.0, "[-100, 100]", "inverse of the noise level at which that ends"),
     }),
+    Entry("gap", "moves", f"{_ROOM}.spans:Moves", {"count": Param(int, 2, "[1, 10000]", "of the uniform plan")}),
     Entry("gap", "grid", f"{_ROOM}.spans:Grid", {
         "nodes": Param(int, 18, "[1, 10000]", "levels above clean data"),
         "sigma_min": Param(float, 0.02, "(0, 1000]", "sigma/alpha of the lowest"),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Denoiser
-from ornstein.objective.distill.moves import moved, spread, where
+from ornstein.objective.distill.moves import joined, moved, spread, where
 from ornstein.process.level import Level
 
 
@@ -55,10 +55,11 @@ class FromTeacher(Drift):
 
     Args:
         teacher: a denoiser, guided or not.
+        moves: equal steps in time that `between` takes.
     """
 
-    def __init__(self, teacher: Denoiser) -> None:
-        self.teacher = teacher
+    def __init__(self, teacher: Denoiser, moves: int = 1) -> None:
+        self.teacher, self.moves = teacher, moves
 
     @torch.no_grad()
     def at(self, clean: Tensor, x: Tensor, t: Level, cond: Cond) -> Tensor:
@@ -70,8 +71,21 @@ class FromTeacher(Drift):
     def between(self, clean: Tensor, x: Tensor, t: Level, r: Level, cond: Cond) -> Tensor:
         """The trapezoidal rule in alpha/sigma, in which DDIM is Euler: the mean of the estimates at both ends, of second order.
 
-        Where r is clean the far end says nothing new, and one estimate is left.
+        Where r is clean the far end says nothing new, and one estimate is left. Several moves are joined to one.
         """
+        schedule, start = self.teacher.process.schedule, torch.as_tensor(t.t)
+        here, x0 = t, None
+        for move in range(1, self.moves + 1):
+            last = move == self.moves
+            there = r if last else schedule.at(start + (torch.as_tensor(r.t) - start) * (move / self.moves))
+            step = self._step(clean, x, here, there, cond)
+            x0 = step if x0 is None else joined(x0, step, t, here, there)
+            if not last:
+                x, here = moved(self.teacher.process, x, step, here, there), there
+        assert x0 is not None
+        return x0
+
+    def _step(self, clean: Tensor, x: Tensor, t: Level, r: Level, cond: Cond) -> Tensor:
         near = self.at(clean, x, t, cond)
         last = torch.as_tensor(r.sigma) == 0.0
         x_r = torch.where(spread(last, x), x, moved(self.teacher.process, x, near, t, r))

@@ -2,11 +2,12 @@
 r"""Which times a flow map is made consistent at: t (a time sampler's), r a little before it, and the goal s <= r.
 
 The gap between t and r decides bias and variance of discrete consistency training: wide gaps learn fast and wrong, narrow
-ones right and slowly. Both rules below work on sigma/alpha, written sigma.
+ones right and slowly. The first and the last of the rules below work on sigma/alpha, written sigma.
 
 | gap | r | source |
 |---|---|---|
 | halving | sigma_r = sigma_t max(0, 1 - n / factor^(stage + 1)), n = 1 + k / (1 + e^(b sigma_t)) | Geng et al. 2024, arXiv 2406.14548 |
+| moves | the end of the move of a uniform plan that t lies in; t is moved to its start | Salimans & Ho 2022, arXiv 2202.00512 |
 | grid | the node before t on a grid equally spaced in sigma^(1/rho); t is moved to a node | Song et al. 2023, arXiv 2303.01469, section 5 |
 """
 
@@ -77,6 +78,22 @@ class Grid(Gap):
         node = ((place - self.low) / width).round().clamp(0, self.nodes - 1)
         before = torch.where(node > 0, (self.low + (node - 1.0) * width) ** self.rho, 0.0)
         return time_at(schedule, (self.low + node * width) ** self.rho), time_at(schedule, before)
+
+
+class Moves(Gap):
+    """The moves of a uniform plan: with the goal at the end of the move the student learns just these, each against the teacher.
+
+    Args:
+        count: of the plan.
+    """
+
+    def __init__(self, count: int = 2) -> None:
+        self.count = count
+
+    def __call__(self, schedule: Schedule, t: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """See `Gap`."""
+        node = (t / schedule.noisiest * self.count).ceil().clamp(1, self.count)
+        return node * (schedule.noisiest / self.count), (node - 1.0) * (schedule.noisiest / self.count)
 
 
 class Goal(ABC):
