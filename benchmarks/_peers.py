@@ -99,6 +99,8 @@ def lucidrains_unet(width: int, multiples: Sequence[int]) -> nn.Module:
 
 def k_diffusion_sampling() -> Any:
     """k-diffusion's module of samplers, imported without the libraries that its other modules ask for."""
+    if "k_diffusion.sampling" in sys.modules:
+        return sys.modules["k_diffusion.sampling"]
     for name in _with_parents("torchvision.transforms.functional", "torchsde", "torchdiffeq", "accelerate", "clip", "cleanfid"):
         if name not in sys.modules and (name.startswith("torchvision") or importlib.util.find_spec(name.split(".")[0]) is None):
             sys.modules[name] = _stand_in(name)
@@ -107,7 +109,7 @@ def k_diffusion_sampling() -> Any:
     assert found.submodule_search_locations is not None
     package = types.ModuleType("k_diffusion")  # its own __init__ imports every model and evaluation of the library
     package.__path__ = list(found.submodule_search_locations)
-    sys.modules.setdefault("k_diffusion", package)
+    sys.modules["k_diffusion"] = package
     return importlib.import_module("k_diffusion.sampling")
 
 

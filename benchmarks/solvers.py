@@ -11,7 +11,8 @@ geometric mean. Sliced Wasserstein distances are to fresh data, beside those of 
 Rivals: every deterministic scheduler below, at orders 2 and 3, with every spacing it offers and four lowest noise levels
 (0.002, theirs of 0.01, 0.03, 0.1). diffusers' beta tables are those linear ones whose last sigma is 80 and whose first is the
 lowest level asked for. A scheduler whose last step does nothing ends in the clean data of its last evaluation. A two-stage
-rule takes as many steps as the budget allows. Ours is one setting: solver and plan `default`, which know the number of
+rule takes as many steps as the budget allows. "As it comes" leaves each its own lowest level: 0.01, and 0.002 for EDM-DPM and
+k-diffusion. Ours is one setting: solver and plan `default`, which know the number of
 evaluations and nothing of the world.
 """
 
@@ -31,7 +32,7 @@ from _peers import in_bench_environment, k_diffusion_sampling
 
 BUDGETS = (3, 5, 8, 10, 20)
 DEMANDED, GOALS = {5: 0.8, 10: 0.8, 20: 1.0}, {5: 0.5, 10: 0.5, 20: 0.5}
-"""Our error over that of the best single setting of any rival."""
+"""Our error over that of the best single setting of any rival as it comes; the demand holds for all of them."""
 LOWEST = (0.002, 0.01, 0.03, 0.1)
 SIGMA = 80.0
 
@@ -145,7 +146,7 @@ def rivals(quick: bool) -> Iterator[tuple[str, Run]]:
         "UniPC": d.UniPCMultistepScheduler,
         "DEIS": d.DEISMultistepScheduler,
     }
-    lowest = LOWEST[1:2] if quick else LOWEST
+    lowest = LOWEST[:2] if quick else LOWEST
     for low in lowest:
         betas = _betas(low)
         for spacing, words in spaced.items():
@@ -153,6 +154,8 @@ def rivals(quick: bool) -> Iterator[tuple[str, Run]]:
             for order in (2, 3):
                 common = {"trained_betas": betas, "prediction_type": "sample", **words}
                 for name, kind in multistep.items():
+                    if name.endswith(" S") and "timestep_spacing" in words:
+                        continue  # it has the one spacing of its table, which is no better than these
                     yield f"{name} {order}, {end}", _scheduler(kind, common | {"solver_order": order})
             plain = {"trained_betas": betas, "prediction_type": "sample"} | words
             yield f"Heun, {end}", _scheduler(d.HeunDiscreteScheduler, plain, stages=2)
@@ -259,15 +262,21 @@ def ours() -> dict[str, Run]:
 
 
 def scores(run: Run, cases: dict[str, Case], budget: int) -> list[float]:
-    """Its error on every world; infinite where it cannot run on so few evaluations."""
+    """Its error on every world; infinite where it gives no numbers or refuses so few evaluations."""
     found = []
     for case in cases.values():
         try:
             error = float((run(case, budget) - case.end).square().mean().sqrt()) / case.std
-        except (ValueError, IndexError, AssertionError, ZeroDivisionError, TypeError, RuntimeError):
-            error = math.inf
+        except Exception as refusal:  # theirs may be anything; so it is shown
+            print(f"  refused {budget} evaluations: {refusal!r}"[:130])
+            return [math.inf] * len(cases)
         found.append(error if math.isfinite(error) else math.inf)
     return found
+
+
+def _as_it_comes(name: str) -> bool:
+    """Whether a setting keeps the lowest noise level of its library."""
+    return name.endswith("from 0.002" if name.startswith(("EDM", "k-")) else "from 0.01")
 
 
 def mean(errors: list[float]) -> float:
@@ -306,18 +315,22 @@ def main() -> int:
     for budget in BUDGETS:
         mine = {name: scores(run, given, budget) for name, run in own.items()}
         theirs = {name: scores(run, given, budget) for name, run in field.items()}
+        print(f"  {sum(not math.isfinite(mean(row)) for row in theirs.values())} of {len(theirs)} settings gave no numbers")
         ranked = sorted(theirs, key=lambda name: mean(theirs[name]))
-        best, hindsight = ranked[0], [min(row[i] for row in theirs.values()) for i in range(len(given))]
-        ratio = mean(mine["default"]) / mean(theirs[best])
-        print(f"\n{budget} evaluations: ratio to the best rival {ratio:.2f}" + (f" (goal {GOALS[budget]})" if budget in GOALS else ""))
-        rows = {"ours, default": mine["default"], **{name: theirs[name] for name in ranked[:3]}, "best of all per world": hindsight}
+        best, plain = ranked[0], next(name for name in ranked if _as_it_comes(name))
+        hindsight = [min(row[i] for row in theirs.values()) for i in range(len(given))]
+        ratio, milder = (mean(mine["default"]) / mean(theirs[name]) for name in (best, plain))
+        aim = f" (goal {GOALS[budget]})" if budget in GOALS else ""
+        print(f"\n{budget} evaluations: {milder:.2f} times the error of the best rival as it comes{aim}, {ratio:.2f} of the best of all settings")
+        rows = {"ours, default": mine["default"], plain: theirs[plain], **{name: theirs[name] for name in ranked[:3]}}
+        rows["best of all per world"] = hindsight
         rows |= {f"ours, {name}": row for name, row in mine.items() if name != "default"}
         for name, row in rows.items():
             print(f"  {name:48} {mean(row):.4f}   " + " ".join(f"{error:.3f}" for error in row))
         sliced = {"ours, default": distances(own["default"], given, budget), best: distances(field[best], given, budget)}
         for name, row in sliced.items():
             print(f"  sliced Wasserstein, {name:28} {mean(row):.4f}   " + " ".join(f"{value:.3f}" for value in row), flush=True)
-        report["budgets"][budget] = {"ratio": ratio, "best": best, "ours": mine, "hindsight": hindsight, "sliced": sliced}
+        report["budgets"][budget] = {"ratio": milder, "ratio_to_all": ratio, "best": plain, "best_of_all": best, "ours": mine, "hindsight": hindsight, "sliced": sliced}
         report["settings"][budget] = {name: row for name, row in theirs.items() if math.isfinite(mean(row))}
         if ratio > DEMANDED.get(budget, math.inf):
             failed.append(f"{budget} evaluations: {ratio:.2f} times the error of {best}, {DEMANDED[budget]} at most were asked for")

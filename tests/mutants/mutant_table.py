@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant("sample/multistep.py", "x = _sum(base, rows[at - 1].corrected", "x = _sum(base, rows[at].corrected",
            ("sample/test_multistep.py",)),
     Mutant("sample/multistep.py", "kept = (new, *past", "kept = (moved, *past", ("sample/test_orders.py",)),
-    Mutant("sample/adaptive.py", "error**-0.2", "error**0.2", ("sample/test_adaptive.py",)),
+    Mutant("sample/adaptive.py", "(71 / 57600, 0.0,", "(-71 / 57600, 0.0,", ("sample/test_adaptive.py",)),
     Mutant("sample/runge_kutta.py", "((), (1.0,)), (0.5, 0.5), 2)", "((), (1.0,)), (0.75, 0.25), 2)", ("sample/test_orders.py",)),
     Mutant("sample/noise.py", "Keys.for_seeds(self._seeds, self._move,", "Keys.for_seeds(self._seeds, 0,", ("sample/test_loop.py",)),
     Mutant("sample/draw.py", "range(block * self.micro_batch, (block + 1) * self.micro_batch)",

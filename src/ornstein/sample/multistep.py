@@ -14,6 +14,7 @@ A rule is a function plan -> rows; where its coefficients come from (`exponentia
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
@@ -81,7 +82,7 @@ class Multistep(Solver):
 
     def init(self, plan: tuple[Level, ...]) -> History:
         """All rows of the plan."""
-        rows = tuple(self.rule(plan))
+        rows = _rows(self.rule, plan)
         depth = max(max(len(row.weights), len(row.corrected)) for row in rows) - 1
         return History(rows, depth, 0, (), None)
 
@@ -103,6 +104,12 @@ class Multistep(Solver):
             moved.add_(old, alpha=weight)
         kept = (new, *past[: depth - 1]) if depth else ()
         return Advance(moved, s, 1, History(rows, depth, at + 1, kept, base), estimate, 1)
+
+
+@lru_cache(maxsize=32)
+def _rows(rule: Rule, plan: tuple[Level, ...]) -> tuple[Row, ...]:
+    """The rule's rows; remembered, since every micro-batch of a draw asks for them again."""
+    return tuple(rule(plan))
 
 
 def _sum(base: Tensor, weights: tuple[float, ...], values: tuple[Tensor, ...]) -> Tensor:
