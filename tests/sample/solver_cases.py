@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ornstein.base.registry import build, entry, load, names
 from ornstein.exact.mixture import GaussianMixture
+from ornstein.process.gaussian import Noise
+from ornstein.process.level import Level
 from ornstein.process.schedule import Schedule
 from ornstein.run.recipe_parts import model_of
 from ornstein.sample.exponential import deis
-from ornstein.sample.noise import MoveNoise, SampleNoise
+from ornstein.sample.noise import MoveNoise, SampleNoise, Stretch
 from ornstein.sample.protocol import Plan, Solver
 from ornstein.sample.runge_kutta import euler, heun, midpoint
 from ornstein.sample.solvers import DDIM, Ancestral
@@ -55,7 +57,18 @@ def hadamard(size: int) -> Tensor:
     return matrix
 
 
-class ExactNoise(SampleNoise):
+class PerMove(SampleNoise):
+    """Noise keyed by the move alone."""
+
+    def stretch(self, number: int, levels: tuple[Level, ...]) -> Stretch:
+        class Moves(Stretch):
+            def move(self, i: int, t: Level, s: Level) -> Noise:
+                return self._noise.move(i)
+
+        return Moves(self, number, levels)
+
+
+class ExactNoise(PerMove):
     """Noise whose sample moments are exactly those of independent standard normals: prior and moves share no column."""
 
     def __init__(self, size: int) -> None:
@@ -89,7 +102,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def fast_noise(size: int, seed: int) -> SampleNoise:
     """One generator per move instead of one per sample: for statistics over many samples."""
 
-    class Stream(SampleNoise):
+    class Stream(PerMove):
         def move(self, i: int) -> MoveNoise:
             class Shared(MoveNoise):
                 def normal(self, like: Tensor, stage: int = 0) -> Tensor:

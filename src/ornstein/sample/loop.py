@@ -19,7 +19,7 @@ from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Denoiser
 from ornstein.process.gaussian import Noise
 from ornstein.process.level import Level
-from ornstein.sample.noise import SampleNoise, Scaled
+from ornstein.sample.noise import SampleNoise, Scaled, Stretch
 from ornstein.sample.protocol import Advance, Bound, Plan, Renoise, Solver, Step
 
 
@@ -39,7 +39,7 @@ def sample(model: Denoiser, solver: Solver, plan: Plan, x: Tensor, noise: Sample
     """
     _check(plan, x, noise)
     bound = Bound(model, cond)
-    i = evaluations = 0
+    i = evaluations = renoised = 0
     for leg in legs(plan):
         if isinstance(leg[0], Renoise):
             before, (after, scale) = leg[1], leg[0]
@@ -47,18 +47,18 @@ def sample(model: Denoiser, solver: Solver, plan: Plan, x: Tensor, noise: Sample
             with torch.no_grad():
                 x = bound.process.renoise(x, before, after, fresh if scale == 1.0 else Scaled(fresh, scale))
             yield Step(i, after, x, None, evaluations)
-            i += 1
+            i, renoised = i + 1, renoised + 1
             continue
-        for advance in _solve(bound, solver, leg, x, noise, i):
+        for advance in _solve(bound, solver, leg, x, noise.stretch(renoised, leg), i):
             x, evaluations = advance.x, evaluations + advance.evaluations
             yield Step(i, advance.at, x, advance.estimate, evaluations)
             i += 1
 
 
-def _solve(model: Bound, solver: Solver, nodes: tuple[Level, ...], x: Tensor, noise: SampleNoise, i: int) -> Iterator[Advance]:
+def _solve(model: Bound, solver: Solver, nodes: tuple[Level, ...], x: Tensor, noise: Stretch, i: int) -> Iterator[Advance]:
     """All moves of one stretch of levels, with the ends that the solver cannot handle made by the reverse law."""
     if nodes[0].is_noise and "noise" not in solver.ends:
-        yield (advance := _law_move(model, solver, nodes, x, noise.move(i)))
+        yield (advance := _law_move(model, solver, nodes, x, noise.move(i, *nodes[:2])))
         x, nodes, i = advance.x, nodes[1:], i + 1
     lands = nodes[-1].is_clean and "clean" not in solver.ends
     inner = nodes[:-1] if lands else nodes
@@ -67,12 +67,12 @@ def _solve(model: Bound, solver: Solver, nodes: tuple[Level, ...], x: Tensor, no
         state = solver.init(inner) if len(inner) > 1 else None
     while len(inner) > 1:
         with no_grad:
-            advance = solver.step(model, x, inner, state, noise.move(i))
+            advance = solver.step(model, x, inner, state, noise.move(i, inner[0], inner[1]))
         x, state, i = advance.x, advance.state, i + 1
         inner = inner[advance.passed :] if advance.passed else (advance.at, *inner[1:])
         yield advance
     if lands and len(nodes) > 1:
-        yield _law_move(model, solver, nodes[-2:], x, noise.move(i))
+        yield _law_move(model, solver, nodes[-2:], x, noise.move(i, *nodes[-2:]))
 
 
 def _law_move(model: Bound, solver: Solver, nodes: tuple[Level, ...], x: Tensor, noise: Noise) -> Advance:
