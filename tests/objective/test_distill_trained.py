@@ -96,7 +96,7 @@ CASES: dict[str, tuple[Callable[[], Objective], Telling, dict[int, float]]] = {
     "consistency-map": (lambda: Consistency(TIMES, WEIGHT, TAUGHT, Grid(12), Anywhere(), 0.9), TwoTimes(), {1: 0.15, 2: 0.12, 4: 0.1}),
     "consistency-training": (lambda: Consistency(TIMES, WEIGHT, FromData(), Halving(6), Clean()), OneTime(True), {1: 0.3}),
     "continuous": (lambda: ContinuousConsistency(TIMES, WEIGHT, TAUGHT, Clean()), OneTime(True), {1: 0.15}),
-    "mean-flow": (lambda: MeanFlow(TIMES, WEIGHT, FromData(), Anywhere()), TwoTimes(), {1: 0.3, 2: 0.2}),
+    "mean-flow": (lambda: MeanFlow(TIMES, WEIGHT, FromData(), Anywhere()), TwoTimes(), {1: 0.4}),
     "mean-flow-distillation": (lambda: MeanFlow(TIMES, WEIGHT, TAUGHT, Anywhere(), 0.0), TwoTimes(), {1: 0.15, 2: 0.12, 4: 0.1}),
     "progressive": (lambda: Progressive(WEIGHT, TEACHER, 8, 2, 0.9), OneTime(), {2: 0.15}),
     "reflow": (lambda: Reflow(TIMES, WEIGHT, pairs()), OneTime(), {1: 0.15, 2: 0.15}),
