@@ -113,6 +113,14 @@ def test_zero_terminal_snr_says_what_the_schedule_does(part: Entry) -> None:
     assert schedule.at(schedule.noisiest).is_noise == ("zero-terminal-snr" in part.traits(values))
 
 
+@pytest.mark.parametrize("part", [part for part in ENTRIES if part.kind == "solver"], ids=lambda part: part.name)
+def test_stochastic_says_what_the_solver_does(part: Entry) -> None:
+    values = values_of(part)
+    for noise in ({}, *({name: 0.0} for name in ("eta", "tau") if name in values)):
+        made = build("solver", section_of({"kind": part.name, **values, **noise}))
+        assert made.stochastic == ("stochastic" in part.traits({**values, **noise}))
+
+
 @pytest.mark.parametrize("part", [part for part in ENTRIES if part.kind == "schedule"], ids=lambda part: part.name)
 def test_variance_preserving_says_what_the_schedule_does(part: Entry) -> None:
     values = values_of(part)

@@ -39,6 +39,9 @@ network: {kind: mlp}
 """
 
 
+LEARNED = ["schedule={kind: learned}", "objective.weighting.kind=elbo"]
+
+
 def recipe(text: str = TEXT, *words: str) -> Recipe:
     return Recipe.parse(read(text.encode()), words)
 
@@ -182,6 +185,16 @@ def test_missing_sections_point_at_the_top_and_missing_keys_at_their_section() -
         (["schedule={kind: sigmoid, start: 2, end: 1}"], "schedule.end", "not above start"),
         (["schedule={kind: sigmoid, start: -20, tau: 0.5}"], "schedule.tau", "a step"),
         (["schedule={kind: geometric, sigma_min: 2, sigma_max: 1}"], "schedule.sigma_max", "not above sigma_min"),
+        (["schedule={kind: learned}"], "objective.weighting.kind", "leaving hard levels out"),
+        ([*LEARNED, "objective.times.kind=logit-normal"], "objective.times.kind", "a pace of its own"),
+        ([*LEARNED, "objective.coupling.kind=optimal-transport"], "objective.coupling.kind", "independent noise"),
+        ([*LEARNED, "schedule.base={kind: scaled-linear}"], "schedule.base", "kinks"),
+        (["objective.weighting.kind=elbo", "schedule={kind: shifted, base: {kind: learned}}"],
+         "schedule", "outermost, not at schedule.base"),
+        ([*LEARNED, "objective.kind=hybrid"], "objective.kind", "what can: matching"),
+        (["objective.kind=sliced-score", "schedule.end=0.9"], "objective.kind", "second derivatives"),
+        (["objective.coupling.kind=optimal-transport", "sample.solver.kind=ddpm"], "sample.solver", "fresh noise"),
+        (["objective.coupling.kind=optimal-transport", "evaluate.solver={kind: ddim, eta: 1}"], "evaluate.solver", "fresh noise"),
         (["schedule={kind: truncated, lowest: 3, highest: 1}"], "schedule.highest", "not above lowest"),
         (["schedule={kind: zero-terminal-snr, base: {kind: flow}}"], "schedule.base.kind", "not variance-preserving"),
         (["prediction.kind=eps", "schedule={kind: shifted}"], "prediction.kind", "pure noise"),
@@ -205,6 +218,10 @@ def test_contradictions_are_refused(words: list[str], path: str, said: str) -> N
     [
         ["prediction.kind=eps", "schedule.end=0.995"],
         ["prediction.kind=eps", "schedule.kind=ddpm"],
+        LEARNED,
+        [*LEARNED, "objective.times.kind=uniform", "schedule.base={kind: shifted, base: {kind: flow}}"],
+        ["objective.kind=hybrid", "sample.solver.kind=ddpm"],
+        ["objective.coupling.kind=optimal-transport", "sample.solver={kind: ddim}"],
         ["prediction.kind=eps", "schedule={kind: truncated, base: {kind: flow}}"],
         ["schedule={kind: zero-terminal-snr, base: {kind: truncated, base: {kind: cosine}}}"],
         ["train.micro_batch=32"],
@@ -238,6 +255,17 @@ def test_parts_within_parts_are_typed_overridden_and_refused_beyond_their_depth(
 def test_checkpointing_needs_a_network_that_can() -> None:
     assert set(faults(POINTS, "train.gradient_checkpointing=true")) == {"train.gradient_checkpointing"}
     assert recipe(POINTS).network.kind == "mlp"
+
+
+def test_loss_aware_times_need_an_objective_with_a_memory() -> None:
+    words = ["network.kind=point-encoder", "objective={kind: classification, times: {kind: loss-aware}}"]
+    assert "remembers" in faults(POINTS, *words)["objective.times.kind"][1]
+    recipe(POINTS, "objective.times.kind=loss-aware")
+
+
+def test_sliced_score_matching_needs_signal() -> None:
+    assert "pure noise" in faults(POINTS, "objective.kind=sliced-score")["objective.kind"][1]
+    recipe(POINTS, "objective.kind=sliced-score", "schedule={kind: truncated, base: {kind: flow}}")
 
 
 def test_ranks_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

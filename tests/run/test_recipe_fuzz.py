@@ -24,6 +24,7 @@ PLACES = {
     **{
         "times": ("objective", "times"),
         "weighting": ("objective", "weighting"),
+        "coupling": ("objective", "coupling"),
         "solver": ("sample", "solver"),
         "plan": ("evaluate", "plan"),
         "drift": ("objective", "drift"),

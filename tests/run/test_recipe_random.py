@@ -22,7 +22,9 @@ SMALL = {
     ("network", "unet"): {"channels": [8, 16], "attention": [1], "head_width": 8, "blocks": 1, "groups": 4},
     ("network", "mlp"): {"width": 16, "depth": 1},
     ("schedule", "ddpm"): {"steps": 50},
+    ("times", "loss-aware"): {"bins": 3, "history": 2},
 }
+TEACHES = {"kind": "matching", "weighting": {"kind": "elbo"}}
 
 
 def value_for(param: Param, dice: random.Random) -> Any:
@@ -53,10 +55,13 @@ def random_recipe(seed: int) -> Recipe:
     images = seed % 10 == 5
     for _ in range(200):
         guidance = dice.choice([1.0, 2.5])
+        # A learned schedule goes with one objective only, which chance alone would seldom draw.
+        learnable = {"schedule": part_for("schedule", dice, ["learned"]), "objective": TEACHES} if dice.random() < 0.1 else {}
         data: dict[str, Any] = {
             "name": f"random-{seed}",
             "data": part_for("data", dice, ["digits"] if images else ["points"]),
             **{kind: part_for(kind, dice) for kind in ("schedule", "prediction", "objective")},
+            **learnable,
             "network": part_for("network", dice, ["unet"] if images else ["mlp"]),
             "train": {
                 **{"steps": 3, "batch_size": 8, "micro_batch": dice.choice([None, 8, 4, 2]), "warmup": dice.randrange(4)},

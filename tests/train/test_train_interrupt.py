@@ -352,7 +352,7 @@ def test_broken_weights_average_and_moments_are_never_saved(place: Path, part: s
 def test_broken_weights_are_seen_in_the_next_batch_and_do_not_reach_the_average(place: Path) -> None:
     made = trainer(place, log_every=1, evaluate_every=50, checkpoint_every=4)
     with pytest.raises(NonFiniteError, match="for 3 batches in a row, the last at step 8"):
-        list(_harmed(made, 5, lambda: next(made.network.parameters()).data.view(-1)[:1].fill_(float("nan"))))
+        list(_harmed(made, 5, lambda: next(made.weights.parameters()).data.view(-1)[:1].fill_(float("nan"))))
     assert all(tensor.isfinite().all() for tensor in made.state.ema.state_dict().values())
     assert steps_in(place / "checkpoints") == [4]
 

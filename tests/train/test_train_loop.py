@@ -74,7 +74,7 @@ def test_equals_adamw_written_out(place: Path) -> None:
             w.data = w.data - rate * decay * w.data - rate * step
             average[name] = d * average[name] + (1 - d) * w.data
     assert max(norm for _, norm in seen) > 0.5 > min(norm for _, norm in seen)  # clipping acted, and not always
-    for name, w in made.network.named_parameters():
+    for name, w in made.weights.named_parameters():
         assert torch.allclose(w, weights[name], rtol=1e-10, atol=1e-12), name
         assert torch.allclose(made.state.ema.network.get_parameter(name), average[name], rtol=1e-10, atol=1e-12), name
     logs = [record for record in records if record["event"] == "log"]

@@ -35,7 +35,7 @@ class ResidualLayer(nn.Module):
 
 
 class MLP(nn.Module):
-    """Points `(batch, dim)` to `(batch, dim)`.
+    """Points `(batch, dim)` to `(batch, out)`.
 
     Args:
         dim: coordinates of a point.
@@ -45,6 +45,7 @@ class MLP(nn.Module):
         vector: width of the condition's vector; 0 for none.
         features: numbers per sample that tell the noise level.
         time_scale: factor on them before they become waves; small where derivatives along the noise level are taken.
+        out: numbers put out per point; None for as many as there are coordinates.
     """
 
     def __init__(
@@ -56,17 +57,18 @@ class MLP(nn.Module):
         vector: int = 0,
         features: int = 1,
         time_scale: float = 1000.0,
+        out: int | None = None,
     ) -> None:
         super().__init__()
         self.embedding = ConditionEmbedding(width, width, features, classes, vector, time_scale)
         self.input = nn.Linear(dim, width)
         self.layers = nn.ModuleList(ResidualLayer(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.output = zeroed(nn.Linear(width, dim))
+        self.output = zeroed(nn.Linear(width, dim if out is None else out))
 
     def forward(
         self, x: Float[Tensor, "batch dim"], features: Float[Tensor, "batch k"], cond: Condition | None = None
-    ) -> Float[Tensor, "batch dim"]:
+    ) -> Float[Tensor, "batch out"]:
         """The output in the prediction's space, in the precision of the surrounding `autocast_for`."""
         embedding = functional.silu(self.embedding(features, cond))
         h = self.input(x)

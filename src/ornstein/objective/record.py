@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class LossRecord:
 
     Args:
         losses: the scalar to minimise, by optimiser group; a plain objective has the one group "model".
-        per_example: loss of every example, float64 `(batch,)`, detached.
+        per_example: loss of every example, importance weights included, float64 `(batch,)`, detached.
         t: time at which every example was corrupted, float64 `(batch,)`.
         parts: named scalars worth logging.
         is_bound: whether the loss is an upper bound on the negative log-likelihood.
@@ -58,3 +59,14 @@ class Objective(ABC):
             progress: share of the training done, in [0, 1].
             state: what `init` or the last call returned.
         """
+
+    def remember(self, state: Mapping[str, Any], t: Tensor, losses: Tensor) -> dict[str, Any]:
+        """The state after an update, told the times and losses of the whole global batch in the order of its draws.
+
+        It is called once per update that was made, with the same numbers on every rank.
+        """
+        return dict(state)
+
+    def at_rest(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The state for evaluations: without what would make two of them look at different levels."""
+        return dict(state)

@@ -2,13 +2,16 @@
 """Where on the schedule training looks: samplers of t, with an importance weight per draw.
 
 The weight is 1 for draws that are part of the objective, as all of these are; it is 1/p only where a sampler changes
-the variance of a fixed objective.
+the variance of a fixed objective, as `loss_aware` does. A sampler that learns from losses keeps what it remembers in the
+objective's state and nothing in itself.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +19,8 @@ from torch import Tensor
 from ornstein.base.keys import Keys
 from ornstein.process.schedule import Schedule
 
-_START = 1e-5  # below this log-SNR has no finite derivative on variance-preserving schedules
+START = 1e-5
+"""Smallest time: below it log-SNR has no finite derivative on variance-preserving schedules."""
 
 
 class TimeSampler(ABC):
@@ -25,6 +29,24 @@ class TimeSampler(ABC):
     @abstractmethod
     def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """(t, importance weight), each float64 `(len(keys),)`, with t in (0, noisiest] and not below the schedule's cleanest time."""
+
+    def init(self) -> dict[str, Any]:
+        """What the sampler remembers before the first batch; JSON values and tensors under names of its own."""
+        return {}
+
+    def given(self, state: Mapping[str, Any]) -> TimeSampler:
+        """The sampler for an objective's state."""
+        return self
+
+    def remember(self, state: Mapping[str, Any], t: Tensor, losses: Tensor) -> dict[str, Any]:
+        """What it remembers after a global batch with these times and losses, importance weights included."""
+        return {}
+
+
+def strata_of(keys: Keys, strata: int) -> Tensor:
+    """A uniform number per key, one in each of `strata` equal parts of [0, 1): that of the draw number modulo `strata`."""
+    stratum = torch.tensor([draw % strata for draw in keys.draws], dtype=torch.float64)
+    return (stratum + keys.uniform()) / strata
 
 
 class Uniform(TimeSampler):
@@ -35,7 +57,7 @@ class Uniform(TimeSampler):
         start: smallest time, in (0, 1).
     """
 
-    def __init__(self, schedule: Schedule, start: float = _START) -> None:
+    def __init__(self, schedule: Schedule, start: float = START) -> None:
         self.start = max(start, schedule.cleanest)
         self.length = schedule.noisiest - self.start
 
@@ -58,15 +80,33 @@ class Stratified(TimeSampler):
         start: smallest time, in (0, 1).
     """
 
-    def __init__(self, schedule: Schedule, strata: int, start: float = _START) -> None:
+    def __init__(self, schedule: Schedule, strata: int, start: float = START) -> None:
         self.start, self.strata = max(start, schedule.cleanest), strata
         self.length = schedule.noisiest - self.start
 
     def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
         """One draw in the stratum of each key."""
-        stratum = torch.tensor([draw % self.strata for draw in keys.draws], dtype=torch.float64)
-        u = (stratum + keys.uniform()) / self.strata
+        u = strata_of(keys, self.strata)
         return self.start + self.length * u, torch.ones_like(u)
+
+
+class Levels(TimeSampler):
+    """Only the times k/count of the way from the cleanest to the noisiest, k = 1..count, each as likely.
+
+    On a table of `count` entries these are DDPM's timesteps, on the geometric schedule the noise levels of NCSN.
+
+    Args:
+        schedule: gives the cleanest and the noisiest time.
+        count: number of levels, >= 1.
+    """
+
+    def __init__(self, schedule: Schedule, count: int = 1000) -> None:
+        self.start, self.length, self.count = schedule.cleanest, schedule.noisiest - schedule.cleanest, count
+
+    def __call__(self, keys: Keys) -> tuple[Tensor, Tensor]:
+        """Independent draws."""
+        k = (keys.uniform() * self.count).floor() + 1.0
+        return self.start + self.length * k / self.count, torch.ones_like(k)
 
 
 class LogitNormal(TimeSampler):

@@ -9,6 +9,8 @@ the variational bound (Kingma et al. 2021, arXiv 2107.00630, eq. 17):
 | simple | SNR, which is 1 on the error of eps | Ho et al. 2020, arXiv 2006.11239, eq. 14 |
 | elbo | R | Kingma et al. 2021 |
 | min-snr | min(SNR, gamma) | Hang et al. 2023, arXiv 2303.09556 |
+| truncated-snr | max(SNR, 1) | Salimans & Ho 2022, arXiv 2202.00512, section 4 |
+| p2 | SNR / (k + SNR)^gamma | Choi et al. 2022, arXiv 2204.00227, eq. 8 |
 | edm | (sigma^2 + (alpha sd)^2)/(sigma sd)^2, 1 on the error of EDM's F | Karras et al. 2022, arXiv 2206.00364 |
 | sigmoid | R sigmoid(bias - log SNR) | Kingma & Gao 2023, arXiv 2303.00848 |
 """
@@ -70,6 +72,31 @@ class MinSnr(Weighting):
     def __call__(self, level: Level) -> Tensor:
         """min(SNR, gamma)."""
         return _snr(level).clamp_max(self.gamma)
+
+
+class TruncatedSnr(Weighting):
+    """SNR, but never less than 1: the larger of the errors of x_0 and eps, so that noisy levels are not forgotten."""
+
+    def __call__(self, level: Level) -> Tensor:
+        """max(SNR, 1)."""
+        return _snr(level).clamp_min(1.0)
+
+
+class P2(Weighting):
+    """Less weight on nearly clean levels, where only imperceptible detail is left to learn.
+
+    Args:
+        k: SNR from which on weight is taken away, > 0.
+        gamma: how fast, >= 0; 0 is `Simple`.
+    """
+
+    def __init__(self, k: float = 1.0, gamma: float = 1.0) -> None:
+        self.k, self.gamma = k, gamma
+
+    def __call__(self, level: Level) -> Tensor:
+        """SNR / (k + SNR)^gamma."""
+        snr = _snr(level)
+        return snr / (self.k + snr) ** self.gamma
 
 
 class EdmWeight(Weighting):

@@ -17,6 +17,7 @@ from ornstein.data.dataset import Split
 from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Denoiser, Model
 from ornstein.model.guidance import ClassifierFree
+from ornstein.model.reading import Plain, Reading, WithSpread
 from ornstein.model.telling import OneTime, Telling, TimeAndScale, TwoTimes
 from ornstein.objective.record import Objective
 from ornstein.process.gaussian import GaussianProcess
@@ -81,7 +82,9 @@ def schedule_of(recipe: Recipe) -> Schedule:
 
 def network_of(recipe: Recipe, facts: Facts) -> nn.Module:
     """A freshly initialised network for the data; its weights are a function of the run's seed."""
-    size = {"in_channels": facts.shape[0], "out_channels": facts.shape[0]} if facts.kind == "image" else {"dim": facts.shape[0]}
+    channels = facts.shape[0]
+    out = channels * reading_of(recipe).width
+    size = {"in_channels": channels, "out_channels": out} if facts.kind == "image" else {"dim": channels, "out": out}
     if facts.kind == "image" and recipe.train.gradient_checkpointing:
         size["checkpointing"] = True
     told = telling_of(recipe)
@@ -100,11 +103,18 @@ def telling_of(recipe: Recipe) -> Telling:
     return TimeAndScale() if "scale" in words else OneTime(flow_map="flow-map" in words)
 
 
+def reading_of(recipe: Recipe) -> Reading:
+    """What the network's output holds, which the objective decides."""
+    return WithSpread() if "spread" in traits("objective", recipe.objective) else Plain()
+
+
 def model_of(recipe: Recipe, facts: Facts, device: torch.device | str = "cpu") -> Model:
     """The denoiser with a freshly initialised network."""
     process = GaussianProcess(schedule_of(recipe))
-    network = network_of(recipe, facts).to(device)
-    return Model(network, process, build("prediction", recipe.prediction), recipe.train.precision, telling_of(recipe))
+    network, prediction = network_of(recipe, facts), build("prediction", recipe.prediction)
+    model = Model(network, process, prediction, recipe.train.precision, telling_of(recipe), reading_of(recipe))
+    model.weights.to(device)
+    return model
 
 
 def objective_of(recipe: Recipe, **lesson: Any) -> Objective:

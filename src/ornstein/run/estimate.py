@@ -37,7 +37,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
     split = data_of(recipe)
     facts = Facts.of(split)
     model, objective = model_of(recipe, facts, device), objective_of(recipe, **rehearsed(recipe, facts, device))
-    optimiser = adamw(model.network, settings)
+    optimiser = adamw(model.weights, settings)
     micro = settings.micro_batch or settings.batch_size
     batch = batch_of(split.train, torch.arange(micro) % len(split.train), codec_of(facts), device)
 
@@ -53,7 +53,7 @@ def estimate(recipe: Recipe) -> dict[str, Any]:
         step()
     _wait(device)
     seconds = (time.perf_counter() - began) / _TIMED * settings.accumulation()
-    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    parameters = sum(parameter.numel() for parameter in model.weights.parameters())
     rates = [learning_rate(settings, update) for update in (0, min(settings.warmup, settings.steps - 1), settings.steps - 1)]
     return {
         "recipe": recipe.model_dump(mode="json"),

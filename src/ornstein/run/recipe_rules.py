@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ornstein.base.errors import UsageError
 from ornstein.base.registry import entry, names
+from ornstein.run.objective_rules import OBJECTIVE_RULES
 from ornstein.run.rule import Rule, traits
 from ornstein.run.schedule_rules import schedule_rules, starting_noise
 from ornstein.run.student_rules import STUDENT_RULES, student_sampling_rules
@@ -23,7 +24,14 @@ _CONVOLUTIONS = ("unet", "encoder")
 
 def breaches(recipe: Recipe) -> Iterator[tuple[Rule, str]]:
     """Every rule that a recipe breaks, with what is wrong."""
-    for rule in (*_RULES, *STUDENT_RULES, *schedule_rules(recipe), *_sampling_rules("sample"), *_sampling_rules("evaluate")):
+    for rule in (
+        *_RULES,
+        *OBJECTIVE_RULES,
+        *STUDENT_RULES,
+        *schedule_rules(recipe),
+        *_sampling_rules("sample"),
+        *_sampling_rules("evaluate"),
+    ):
         message = rule.breach(recipe)
         if message is not None:
             yield rule, message

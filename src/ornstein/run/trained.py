@@ -60,8 +60,8 @@ def trained(run: RunFolder, checkpoint: str, say: Callable[[str], None]) -> Trai
     device = resolve_device(recipe.train.device)
     check_precision(recipe.train.precision, device)
     model = model_of(recipe, facts, device)
-    take_weights(model.network, weights, run)
-    model.network.eval().requires_grad_(False)
+    take_weights(model.weights, weights, run)
+    model.weights.eval().requires_grad_(False)
     return Trained(recipe, facts, model, state["step"], _hash(weights), device)
 
 

@@ -41,7 +41,7 @@ def run_trainer(recipe: Recipe, run: RunFolder, init_from: Path | None, show: Sh
     if init_from is not None:
         source = RunFolder(init_from)
         weights, state = load_weights(init_from, "ema", "newest", lambda sentence: show({"event": "note", "text": sentence}))
-        take_weights(model.network, weights, source)
+        take_weights(model.weights, weights, source)
         run.add_facts({"init_from": {"run": str(init_from), "step": state["step"], "recipe_hash": source.recipe().hash}})
     lesson = None if recipe.teacher is None else lesson_of(recipe, run, facts, show, machine)
     if lesson is not None:
@@ -57,7 +57,7 @@ def run_trainer(recipe: Recipe, run: RunFolder, init_from: Path | None, show: Sh
     run.add_facts(
         {
             "data": {**facts._asdict(), "train": len(split.train), "test": len(split.test), "identity": split.train.identity},
-            "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+            "parameters": sum(parameter.numel() for parameter in model.weights.parameters()),
             "device": str(trainer.device),
             "threads": torch.get_num_threads(),
             "torch_version": torch.__version__,

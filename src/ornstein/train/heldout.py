@@ -75,6 +75,7 @@ class Heldout:
     @torch.no_grad()
     def measure(self, model: Model, device: torch.device, progress: float, state: dict[str, Any]) -> Measure:
         """Losses of a model whose network is in evaluation mode; `progress` and `state` are the objective's."""
+        state = self.objective.at_rest(state)
         heldout, t = self._losses(model, self.split.test, device, progress, state)
         train, _ = self._losses(model, self.split.train, device, progress, state)
         return Measure(float(heldout.mean()), float(train.mean()), by_level(t, heldout))

@@ -13,7 +13,6 @@ yields records; what it writes to `metrics.jsonl` holds no times, so an interrup
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import signal
 import time
@@ -53,7 +52,7 @@ class Trainer:
     """A run in training: `start` or `restore`, then iterate over `records`.
 
     Args:
-        model: what is trained; its network is moved to the device of the settings.
+        model: what is trained; its weights are moved to the device of the settings.
         objective: gives the loss of a batch.
         codec: raw data to x_0.
         split: training and held-out data.
@@ -87,10 +86,9 @@ class Trainer:
         check_precision(model.precision, self.device)
         self.model, self.objective, self.codec, self.split, self.settings = model, objective, codec, split, settings
         self.folder, self.checkpoints, self.identity, self.preview = folder, folder / "checkpoints", dict(identity), preview
-        self.network = model.network.to(self.device)
-        self.state = TrainState(self.network, objective, settings, model.precision, split.train)
-        self.averaged = copy.copy(model)
-        self.averaged.network = self.state.ema.network
+        self.weights = model.weights.to(self.device)
+        self.state = TrainState(self.weights, objective, settings, model.precision, split.train)
+        self.averaged = model.holding(self.state.ema.network)
         self.heldout = Heldout(objective, codec, split, settings.seed, self.micro_batch)
         self.warnings: list[str] = []
         self.journal: Journal | None = None
@@ -123,7 +121,7 @@ class Trainer:
         return self.state.progress.step
 
     def _open(self) -> None:
-        self.ranks.copy_first_([*self.network.state_dict().values(), *self.state.ema.state_dict().values()])
+        self.ranks.copy_first_([*self.weights.state_dict().values(), *self.state.ema.state_dict().values()])
         if self.ranks.leads:
             progress = self.state.progress
             remove_leftovers(self.folder)
@@ -190,13 +188,14 @@ class Trainer:
         if outcome is None:
             self.state.objective = remembered
             return
-        loss, suspects = outcome
-        parameters = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
+        loss, suspects, seen = outcome
+        parameters = [parameter for parameter in self.weights.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         rate, size = learning_rate(self.settings, progress.updates), float(norm)
         if math.isfinite(loss) and math.isfinite(size):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norm)
             self._update(rate)
+            self.state.objective = self.objective.remember(self.state.objective, *self.ranks.gather(seen, self.device))
             progress.add(loss, size)
         else:
             self.state.objective = remembered
@@ -205,12 +204,16 @@ class Trainer:
         if self._is_due(self.settings.log_every):
             yield from self._log(rate)
 
-    def _gradient(self, signals: Signals) -> tuple[float, list[int]] | None:
-        """Mean loss of the global batch, with its gradient left in the parameters, and the examples whose own loss is not finite."""
-        self.network.train()
+    def _gradient(self, signals: Signals) -> tuple[float, list[int], Tensor] | None:
+        """Mean loss of the global batch, with its gradient left in the parameters.
+
+        Beside it the examples whose own loss is not finite, and times and losses of this rank's share, `(2, share)`.
+        """
+        self.weights.train()
         self.state.optimizer.zero_grad(set_to_none=True)
         losses: list[Tensor] = []
         suspects: list[int] = []
+        seen: list[Tensor] = []
         first = self.state.progress.step * self.settings.batch_size + self.ranks.rank * self.accumulation * self.micro_batch
         for draw in range(first, first + self.accumulation * self.micro_batch, self.micro_batch):
             if signals.received is not None and self.ranks.count == 1:
@@ -221,11 +224,12 @@ class Trainer:
                 loss = record.losses["model"] / self.accumulation
                 self.state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            suspects += rows[~record.per_example.isfinite().cpu()].tolist()
+            seen.append(torch.stack([record.t.cpu(), record.per_example.cpu()]))
+            suspects += rows[~seen[-1][1].isfinite()].tolist()
         total = torch.stack(losses).sum()
-        self.ranks.mean_([total, *(parameter.grad for parameter in self.network.parameters() if parameter.grad is not None)])
+        self.ranks.mean_([total, *(parameter.grad for parameter in self.weights.parameters() if parameter.grad is not None)])
         self.state.scaler.unscale_(self.state.optimizer)
-        return float(total), suspects
+        return float(total), suspects, torch.cat(seen, 1)
 
     def _loss(self, rows: Tensor, draw: int) -> LossRecord:
         batch = batch_of(self.split.train, rows, self.codec, self.device)
@@ -249,7 +253,7 @@ class Trainer:
             group["lr"] = rate
         self.state.scaler.step(self.state.optimizer)
         self.state.scaler.update()
-        self.state.ema.update(self.network)
+        self.state.ema.update(self.weights)
         self.state.progress.ema_updates = self.state.ema.updates
 
     # -- what is written and yielded -------------------------------------------------------------------------------------

@@ -49,6 +49,14 @@ class Ranks:
             for tensor in tensors:
                 torch.distributed.broadcast(tensor, 0)
 
+    def gather(self, tensor: Tensor, device: torch.device) -> Tensor:
+        """The ranks' tensors one after the other along the last dimension, in the order of the ranks, on the CPU."""
+        if self.count == 1:
+            return tensor
+        parts = [torch.empty_like(tensor, device=device) for _ in range(self.count)]
+        torch.distributed.all_gather(parts, tensor.to(device).contiguous())
+        return torch.cat([part.to(tensor.device) for part in parts], -1)
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is set on any rank."""
         if self.count == 1:

@@ -25,7 +25,7 @@ class TrainState:
     """Network, average, optimiser, loss scale, the objective's memory and the counters.
 
     Args:
-        network: in training, on the device where it will stay.
+        network: the weights in training (a network, with a learned schedule beside it), on the device where they will stay.
         objective: gives the first state of itself.
         settings: of the run.
         precision: inside the network; only "fp16" needs a loss scale.
@@ -68,7 +68,7 @@ class TrainState:
         numbers = found.path / "state.json"
         for part in ("model", "ema"):
             check_like(found.path / f"{part}.safetensors", found.tensors[part], self.network.state_dict())
-        slots, _ = _apart(found.tensors["optimizer"])
+        slots, kept = _apart(found.tensors["optimizer"])
         check_state(found.path / "optimizer.safetensors", slots, self.network)
         progress = Progress.from_json(numbers, found.state)
         if progress.data != self.progress.data:
@@ -79,9 +79,10 @@ class TrainState:
         for key in ("objective", "scaler"):
             if not isinstance(found.state.get(key), dict):
                 raise CheckpointError(f"{numbers} has no usable '{key}'.", "Use another checkpoint.")
-        held = {*found.state["objective"], *(name.removeprefix(_OBJECTIVE) for name in found.tensors["optimizer"])}
-        for name in self.objective.keys() - held:
+        for name in self.objective.keys() - {*found.state["objective"], *kept}:
             raise CheckpointError(f"{numbers} lacks '{name}' of the objective's state.", "Use another checkpoint.")
+        tensors = {name: value for name, value in self.objective.items() if isinstance(value, Tensor)}
+        check_like(found.path / "optimizer.safetensors", {name: kept[name] for name in tensors.keys() & kept.keys()}, tensors)
         if self.scaler.is_enabled() and found.state["scaler"].keys() != self.scaler.state_dict().keys():
             raise CheckpointError(f"{numbers} has no loss scale.", "Resume in the precision of the run.")
 

@@ -30,7 +30,7 @@ ENTRIES = (
         "width": Param(int, 128, "[4, 65536]", "hidden width", multiple_of=2),
         "depth": Param(int, 4, "[1, 256]", "residual blocks"),
         "time_scale": _TIME_SCALE,
-    }, wired=("dim", "classes", "vector", "features"), traits=traits("points")),
+    }, wired=("dim", "classes", "vector", "features", "out"), traits=traits("points", "second-derivative")),
     Entry("network", "encoder", "ornstein.network.encoder:Encoder", {
         "channels": Param(tuple, (32, 64), "[4, 8192]", "channels per level, from the image's size downwards", length=(1, 8)),
         "blocks": Param(int, 2, "[1, 32]", "residual blocks per level"),

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from ornstein.base.parts import Entry, Param, traits
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ornstein.base.parts import Entry, Param, Traits, traits
 
 _SOLVERS, _RUNGE_KUTTA, _PLANS = "ornstein.sample.solvers", "ornstein.sample.runge_kutta", "ornstein.sample.plans"
 _VARIABLE = ("time", "sigma", "log-snr")
@@ -20,12 +23,19 @@ _ORDER, _TAU = "evaluations that a move looks back on, its own included", Param(
 _CORRECTOR = Param(bool, True, help="whether moves are made again once the evaluation at their end is known")
 _STAGES = Param(int, 2, "[2, 3]", "evaluations of a move, and its order")
 
+
+
+def _noisy(name: str, *words: str) -> Callable[[Mapping[str, Any]], Traits]:
+    """These traits, and "stochastic" where the parameter that scales fresh noise is above 0."""
+    return lambda values: frozenset({*words, *(("stochastic",) if values.get(name, 0.0) > 0.0 else ())})
+
+
 ENTRIES = (
     Entry("solver", "ddpm", f"{_SOLVERS}:Ancestral", {
         "spread": Param(float, None, "[0, 1]", "log-variance between the posterior's (0) and the forward one (1)", optional=True),
-    }),
+    }, traits=traits("stochastic")),
     Entry("solver", "ddim", f"{_SOLVERS}:DDIM", {"eta": Param(float, 0.0, "[0, 1]", "0 is deterministic, 1 is DDPM")},
-          traits=traits("flow-map")),
+          traits=_noisy("eta", "flow-map")),
     Entry("solver", "euler", f"{_RUNGE_KUTTA}:euler", {"variable": Param(str, "time", help="what the rule steps in", choices=_VARIABLE)}),
     Entry("solver", "heun", f"{_RUNGE_KUTTA}:heun", {"variable": _IN_SIGMA}),
     Entry("solver", "midpoint", f"{_RUNGE_KUTTA}:midpoint", {"variable": _IN_SIGMA}),
@@ -36,8 +46,8 @@ ENTRIES = (
     }, traits=traits("adaptive")),
     Entry("solver", "dpm++2m", f"{_EXPONENTIAL}:dpm_solver_2m"),
     Entry("solver", "dpm++3m", f"{_EXPONENTIAL}:dpm_solver_3m"),
-    Entry("solver", "dpm++2m-sde", f"{_EXPONENTIAL}:dpm_solver_2m_sde", {"tau": _TAU}),
-    Entry("solver", "dpm++3m-sde", f"{_EXPONENTIAL}:dpm_solver_3m_sde", {"tau": _TAU}),
+    Entry("solver", "dpm++2m-sde", f"{_EXPONENTIAL}:dpm_solver_2m_sde", {"tau": _TAU}, traits=_noisy("tau")),
+    Entry("solver", "dpm++3m-sde", f"{_EXPONENTIAL}:dpm_solver_3m_sde", {"tau": _TAU}, traits=_noisy("tau")),
     Entry("solver", "unipc", f"{_EXPONENTIAL}:unipc", {
         "order": Param(int, 2, "[1, 4]", _ORDER),
         "corrector": _CORRECTOR,
@@ -49,7 +59,7 @@ ENTRIES = (
     }),
     Entry("solver", "sa", f"{_EXPONENTIAL}:sa_solver", {
         "order": Param(int, 3, "[1, 4]", _ORDER), "tau": _TAU, "corrector": _CORRECTOR,
-    }),
+    }, traits=_noisy("tau")),
     Entry("solver", "ipndm", f"{_MULTISTEP}:ipndm", {"order": Param(int, 4, "[1, 4]", _ORDER)}),
     Entry("solver", "default", f"{_EXPONENTIAL}:angular", {
         "order": Param(int, 4, "[1, 6]", _ORDER), "scale": Param(float, 1.4, "[0.01, 100]", "a guess of the data's standard deviation"),

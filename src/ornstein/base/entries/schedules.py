@@ -20,6 +20,7 @@ _LOG_SNR = "[-30, 30]"
 #   zero-terminal-snr     the noisiest level holds nothing of the data
 #   vanishing-signal      the noisiest level holds less of the data than float32 could keep beside the noise
 #   table                 kinks at every entry, so that rates have no derivative
+#   learned               has parameters, which are trained with the network's
 
 
 def _cosine_traits(values: Mapping[str, Any]) -> Traits:
@@ -91,4 +92,7 @@ ENTRIES = (
         "lowest": Param(float, -10.0, _LOG_SNR, "log-SNR to start from"),
         "highest": Param(float, 10.0, _LOG_SNR, "log-SNR above which no denoiser is asked"),
     }, parts={"base": ("schedule", "linear-beta")}, traits=_of_base(without=_ENDS)),
+    Entry("schedule", "learned", "ornstein.process.learned:Learned", {
+        "units": Param(int, 16, "[1, 1024]", "hidden units of its pace"),
+    }, parts={"base": ("schedule", "truncated")}, traits=_of_base(with_=frozenset({"learned"}))),
 )  # fmt: skip
