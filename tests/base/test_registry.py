@@ -151,6 +151,13 @@ def test_the_worlds_are_those_of_the_data_room() -> None:
     assert entry("data", "points").params["world"].choices == WORLDS
 
 
+def test_unlabelled_says_which_worlds_have_no_classes() -> None:
+    from ornstein.data.points import WORLDS, split
+
+    for world in WORLDS:
+        assert ("unlabelled" in entry("data", "points").traits({"world": world})) == (split(world, 4).train.labels is None)
+
+
 def test_the_registry_imports_no_torch() -> None:
     code = "import sys, ornstein.base.registry; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -261,6 +261,8 @@ def test_classifiers_and_denoisers_are_not_mixed_up_in_a_recipe() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             recipe(DIGITS, *words)
+    with pytest.raises(UsageError, match="'checkerboard' has none"):
+        recipe(POINTS, *POINT_ENCODER, "data.world=checkerboard")
 
 
 def test_class_gradients_do_not_reach_the_weights(home: Path, tmp_path: Path) -> None:

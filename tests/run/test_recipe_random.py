@@ -21,6 +21,8 @@ SMALL = {
     ("data", "points"): {"n": 64},
     ("network", "unet"): {"channels": [8, 16], "attention": [1], "head_width": 8, "blocks": 1, "groups": 4},
     ("network", "mlp"): {"width": 16, "depth": 1},
+    ("network", "encoder"): {"channels": [8, 16], "blocks": 1, "groups": 4},
+    ("network", "point-encoder"): {"width": 16, "depth": 1},
     ("schedule", "ddpm"): {"steps": 50},
     ("times", "loss-aware"): {"bins": 3, "history": 2},
 }
@@ -54,15 +56,19 @@ def random_recipe(seed: int) -> Recipe:
     dice = random.Random(seed)
     images = seed % 10 == 5
     for _ in range(200):
-        guidance = dice.choice([1.0, 2.5])
-        # A learned schedule goes with one objective only, which chance alone would seldom draw.
-        learnable = {"schedule": part_for("schedule", dice, ["learned"]), "objective": TEACHES} if dice.random() < 0.1 else {}
+        guidance, objective = dice.choice([1.0, 2.5]), part_for("objective", dice)
+        schedule = part_for("schedule", dice)
+        if dice.random() < 0.1:  # a learned schedule goes with one objective only, which chance alone would seldom draw
+            schedule, objective = part_for("schedule", dice, ["learned"]), TEACHES
+        logits = "logits" in entry("objective", objective["kind"]).traits(objective)
+        networks = ("unet", "encoder") if images else ("mlp", "point-encoder")
         data: dict[str, Any] = {
             "name": f"random-{seed}",
             "data": part_for("data", dice, ["digits"] if images else ["points"]),
-            **{kind: part_for(kind, dice) for kind in ("schedule", "prediction", "objective")},
-            **learnable,
-            "network": part_for("network", dice, ["unet"] if images else ["mlp"]),
+            "schedule": schedule,
+            "prediction": part_for("prediction", dice),
+            "objective": objective,
+            "network": part_for("network", dice, [networks[logits]]),
             "train": {
                 **{"steps": 3, "batch_size": 8, "micro_batch": dice.choice([None, 8, 4, 2]), "warmup": dice.randrange(4)},
                 **{"learning_rate": 10 ** dice.uniform(-5, -2), "decay": dice.choice(["cosine", "constant"]), "seed": dice.randrange(1000)},
@@ -112,7 +118,8 @@ def test_the_draws_reach_every_part() -> None:
     for seed in range(120):
         recipe = random_recipe(seed)
         parts = [("schedule", recipe.schedule), ("prediction", recipe.prediction), ("solver", recipe.sample.solver)]
-        parts += [("plan", recipe.sample.plan), ("times", recipe.objective.times), ("weighting", recipe.objective.weighting)]
+        parts += [("plan", recipe.sample.plan), ("times", recipe.objective.times), ("network", recipe.network)]
+        parts += [("weighting", recipe.objective.weighting)] if hasattr(recipe.objective, "weighting") else []
         for kind, part in parts:
             seen.setdefault(kind, set()).add(part.kind)
     assert seen == {kind: set(names(kind)) for kind in seen}

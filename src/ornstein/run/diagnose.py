@@ -27,6 +27,7 @@ from ornstein.model.denoiser import Model
 from ornstein.run.build import codec_of, data_of, objective_of, plan_of, solver_of, without_detours
 from ornstein.run.draw import labels_for
 from ornstein.run.folder import RunFolder
+from ornstein.run.guides import refuse_classifier
 from ornstein.run.recipe_parts import part_of
 from ornstein.run.teacher import lesson_of, parts_of
 from ornstein.run.trained import Trained, trained
@@ -59,6 +60,7 @@ def diagnose(folder: Path, show: Show, checkpoint: str = "newest", count: int = 
     run = RunFolder.open(folder)
     if count < 2:
         raise UsageError(f"Paths of {count} samples say nothing.", "Follow at least 2 samples.")
+    refuse_classifier(run.recipe(), folder, f"Measure it: ornstein evaluate {folder}")
     model = trained(run, checkpoint, lambda sentence: show({"warning": sentence}))
     if model.model.flow_map:
         what = "This run's model jumps along the paths and does not follow them, so they cannot be taken apart."

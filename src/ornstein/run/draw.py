@@ -26,7 +26,7 @@ from ornstein.run.build import Facts, codec_of, guided, plan_of, schedule_of, so
 from ornstein.run.control import NOTHING, Control
 from ornstein.run.folder import RunFolder
 from ornstein.run.given import given
-from ornstein.run.guides import check_class, guide_of, is_classifier
+from ornstein.run.guides import check_class, guide_of, refuse_classifier
 from ornstein.run.pictures import enlargement, film, grid, png_bytes, save_png
 from ornstein.run.recipe import Recipe
 from ornstein.run.trained import Trained, trained
@@ -117,8 +117,7 @@ def draw(folder: Path, options: DrawOptions, show: Callable[[dict[str, Any]], No
     if options.count < 1:
         raise UsageError(f"{options.count} samples cannot be drawn.", "Ask for at least one with -n.")
     options.control.check(options.label, options.guidance)
-    if is_classifier(run.recipe()):
-        raise UsageError(f"{folder} is a classifier and draws nothing.", f"Let it guide another run: --classifier {folder}")
+    refuse_classifier(run.recipe(), folder, f"Let it guide another run: --classifier {folder}")
     model = trained(run, options.checkpoint, say)
     recipe = settled(model.recipe, options)
     scale = model.recipe.sample.guidance if options.guidance is None else options.guidance

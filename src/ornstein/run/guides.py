@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -64,6 +65,12 @@ def guide_of(model: Trained, settings: Sample, control: Control, scale: float, s
 def is_classifier(recipe: Recipe) -> bool:
     """Whether the run of a recipe tells classes instead of drawing."""
     return "logits" in entry("objective", recipe.objective.kind).traits({})
+
+
+def refuse_classifier(recipe: Recipe, folder: Path, fix: str) -> None:
+    """Raise UsageError where a run tells classes apart instead of drawing."""
+    if is_classifier(recipe):
+        raise UsageError(f"{folder} is a classifier and draws nothing.", fix)
 
 
 def check_class(facts: Facts, label: int | None, option: str) -> None:

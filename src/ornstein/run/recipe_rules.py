@@ -77,6 +77,12 @@ def _purpose(recipe: Recipe) -> str | None:
     return f"'{network}' puts out {has}, and '{recipe.objective.kind}' needs {lacks}; what fits: {others}"
 
 
+def _classes(recipe: Recipe) -> str | None:
+    if "logits" in traits("objective", recipe.objective) and "unlabelled" in traits("data", recipe.data):
+        return f"'{recipe.objective.kind}' needs classes, and '{recipe.data.world}' has none"
+    return None
+
+
 def _channels(recipe: Recipe) -> str | None:
     network = recipe.network
     if network.kind not in _CONVOLUTIONS:
@@ -177,6 +183,7 @@ _RULES = (
     Rule(("prediction.kind", "schedule"), _signal),
     Rule(("network.kind", "data.kind"), _same_world),
     Rule(("network.kind", "objective.kind", "data.kind"), _purpose),
+    Rule(("objective.kind", "data.kind", "data.world"), _classes),
     Rule(("network.channels", "network.kind", "network.head_width", "network.attention"), _channels),
     Rule(("network.attention", "network.kind", "network.channels"), _attention),
     Rule(("data.size", "data.kind", "network.kind", "network.channels", "network.patch"), _halvings),

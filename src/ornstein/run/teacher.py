@@ -22,6 +22,7 @@ from ornstein.objective.distill.reflow import Pairs
 from ornstein.run.build import Facts, guided, model_of
 from ornstein.run.draw import labels_for, sampler
 from ornstein.run.folder import RunFolder
+from ornstein.run.guides import refuse_classifier
 from ornstein.run.recipe import Recipe, Teacher
 from ornstein.run.train import Show, train
 from ornstein.run.trained import Trained, trained
@@ -62,6 +63,7 @@ def lesson_of(recipe: Recipe, run: RunFolder, facts: Facts, show: Show, machine:
     if folder == run.path / "teacher":
         _trained_first(recipe.teacher, folder, show, machine)
     source = trained(RunFolder.open(folder), "newest", lambda sentence: show({"event": "note", "text": sentence}))
+    refuse_classifier(source.recipe, folder, "Name a run that draws as the teacher.")
     if (source.facts.shape, source.facts.classes) != (facts.shape, facts.classes):
         what = f"The teacher {folder} is of data with shape {source.facts.shape} and {source.facts.classes} classes"
         raise UsageError(f"{what}, the student's have {facts.shape} and {facts.classes}.", "Give both the same data section.")

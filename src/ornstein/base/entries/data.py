@@ -3,11 +3,19 @@
 
 from __future__ import annotations
 
-from ornstein.base.parts import REQUIRED, Entry, Param, traits
+from collections.abc import Mapping
+from typing import Any
+
+from ornstein.base.parts import REQUIRED, Entry, Param, Traits, traits
 
 _DATA = "ornstein.data.load"
 _PATH = Param(str, REQUIRED, help="folder of the files")
 _PIXELS = ("[4, 1024]", "pixels on a side")
+
+
+def _points_traits(values: Mapping[str, Any]) -> Traits:
+    return frozenset({"points", "unlabelled"} if values.get("world") == "checkerboard" else {"points"})
+
 
 ENTRIES = (
     Entry("data", "digits", f"{_DATA}:digits", {"size": Param(int, 16, "[8, 64]", "pixels", multiple_of=8)}, traits=traits("image")),
@@ -24,5 +32,5 @@ ENTRIES = (
         "world": Param(str, "moons", help="the law they follow", choices=("moons", "rings", "spiral", "checkerboard", "mixture")),
         "n": Param(int, 10000, "[1, 10000000]", "points to train on"),
         "seed": Param(int, 0, "[0, 9007199254740991]", "of the points"),
-    }, traits=traits("points")),
+    }, traits=_points_traits),
 )  # fmt: skip
