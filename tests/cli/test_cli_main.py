@@ -17,7 +17,7 @@ from ornstein.base import errors
 from ornstein.cli import main as entry
 from ornstein.cli.main import EXIT_CODES, main
 
-COMMANDS = ["demo", "train", "sample", "evaluate", "report", "diagnose", "doctor", "recipes", "data"]
+COMMANDS = ["demo", "train", "sample", "evaluate", "report", "fit-solver", "diagnose", "doctor", "recipes", "data"]
 INNER = ["recipes list", "recipes show", "recipes copy", "data fetch", "data check"]
 PATHS = [[], *(path.split() for path in (*COMMANDS, *INNER))]
 

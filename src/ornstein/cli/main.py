@@ -17,7 +17,7 @@ import typer
 
 from ornstein import __version__
 from ornstein.base.errors import OrnsteinError
-from ornstein.cli import data, demo, diagnose, doctor, evaluate, recipes, sample, train
+from ornstein.cli import data, demo, diagnose, doctor, evaluate, fit, recipes, sample, train
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a defect of Ornstein; 2 usage or recipe; 3 data; 4 checkpoint, run folder or disk; "
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 for _command in (demo.demo, train.train, sample.sample, evaluate.evaluate, evaluate.report, diagnose.diagnose, doctor.doctor):
     app.command(epilog=EXIT_CODES)(_command)
+app.command("fit-solver", epilog=EXIT_CODES)(fit.fit_solver)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(data.app, name="data")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from ornstein.model.condition import Cond
 from ornstein.model.denoiser import Denoiser
 from ornstein.run.build import Facts, codec_of, guided, plan_of, schedule_of, solver_of
 from ornstein.run.control import NOTHING, Control
+from ornstein.run.fitted import with_fitted
 from ornstein.run.folder import RunFolder
 from ornstein.run.given import given
 from ornstein.run.guides import check_class, guide_of, refuse_classifier
@@ -125,13 +126,17 @@ def draw(folder: Path, options: DrawOptions, show: Callable[[dict[str, Any]], No
     check_class(guide.facts, options.label, "--label")
     seeds = range(recipe.sample.seed, recipe.sample.seed + options.count)
     made, told = given(sampler(model, recipe, labels_for(guide.facts, options.label), guide.wrap), model, options.control)
+    metadata = metadata_of(model, recipe) | guide.words | told
+    if (options.solver, options.plan, options.control) == (None, None, NOTHING):
+        made, fitted, sentence = with_fitted(run, model, recipe, options.evaluations or recipe.sample.steps, made)
+        metadata |= fitted
+        show({"note": sentence} if sentence else {})
     pieces: list[Tensor] = []
     for piece in made.draw(seeds):
         pieces.append(piece)
         show({"drawn": sum(map(len, pieces)), "count": options.count})
     labels = _labels(guide.facts, options.label, seeds)
-    out = options.out if options.out is not None else run.samples / _name(recipe, seeds, options.control)
-    metadata = metadata_of(model, recipe) | guide.words | told
+    out = options.out if options.out is not None else run.samples / _name(metadata, seeds, options.control)
     write_samples(out, codec_of(model.facts).decode(torch.cat(pieces)), labels, seeds, guide.facts, metadata)
     return {"samples": options.count, "out": str(out), "seeds": [seeds.start, seeds.stop - 1], **metadata}
 
@@ -228,9 +233,9 @@ def _labels(facts: Facts, label: int | None, seeds: Sequence[int]) -> list[int] 
     return [seed % facts.classes if label is None else label for seed in seeds] if facts.classes else None
 
 
-def _name(recipe: Recipe, seeds: range, control: Control) -> str:
+def _name(metadata: Mapping[str, Any], seeds: range, control: Control) -> str:
     """Folder of a drawing that was not told where to write."""
-    plain = f"seed-{seeds.start}-{recipe.sample.solver.kind}-{recipe.sample.steps}"
+    plain = f"seed-{seeds.start}-{metadata['solver']}-{metadata['steps']}"
     return f"{plain}-{digest_of(control.given())[:8]}" if control.given() else plain
 
 
