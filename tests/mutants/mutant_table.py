@@ -54,8 +54,6 @@ MUTANTS = (
     Mutant("sample/multistep.py", "kept = (new, *past", "kept = (moved, *past", ("sample/test_orders.py",)),
     Mutant("sample/adaptive.py", "(71 / 57600, 0.0,", "(-71 / 57600, 0.0,", ("sample/test_adaptive.py",)),
     Mutant("sample/runge_kutta.py", "((), (1.0,)), (0.5, 0.5), 2)", "((), (1.0,)), (0.75, 0.25), 2)", ("sample/test_orders.py",)),
-    Mutant("sample/tabled.py", "total = float(s.alpha) - keep * float(t.alpha)", "total = float(s.alpha) - float(t.alpha)",
-           ("sample/test_fitted.py",)),
     Mutant("sample/rules.py", "p * held + r * newest", "r * newest", ("sample/test_fitted.py",)),
     Mutant("sample/least_squares.py", ".tril() * point.gaps()", ".triu() * point.gaps()", ("sample/test_fitted.py",)),
     Mutant("sample/noise.py", "Keys.for_seeds(self._seeds, self._move,", "Keys.for_seeds(self._seeds, 0,", ("sample/test_loop.py",)),
